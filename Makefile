@@ -1,0 +1,51 @@
+# Everything from a bare clone: each target makes .venv and installs what it needs first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# torch and torchvision stand in the same command as timm; otherwise pip takes the newest torch.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test check lint types contracts fmt compose-config clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+demo: $(VENV)/.run ## real decisions on generated signatures, no server needed
+	@$(BIN)/sigctl demo
+
+test: $(VENV)/.test ## run the tests against a real Redis, PostgreSQL and S3 server
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.check lint types contracts test ## lint, types, import contracts and tests
+
+lint: $(VENV)/.check
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/.check
+	@$(BIN)/mypy
+
+contracts: $(VENV)/.check
+	@$(BIN)/lint-imports
+
+fmt: $(VENV)/.check ## put the code into the project's format
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+clean: ## remove .venv and what the targets wrote
+	rm -rf $(VENV) demo-output .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "sigctl needs Python 3.11 or newer; name it with: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "No venv module: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing sigctl into $(VENV) (about a minute, 1.7 GB) ..."
+	@$(INSTALL) -e . && touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	@$(INSTALL) -e '.[test]' && touch $@
+
+$(VENV)/.check: $(VENV)/.test
+	@$(INSTALL) -e '.[test,check]' && touch $@

@@ -1,0 +1,293 @@
+"""From the bytes of a scan to the array that the network sees.
+
+The default, `strokes`, keeps only where the ink lies: the grey of paper and ink tells one scanning
+session from another, and with it, in CEDAR, the genuine from the forged. `seed_grey` reproduces
+the input of seed checkpoints, grey included. Training and serving both come through `preprocess`,
+and the name and version of what it did travel in the checkpoint.
+"""
+
+import io
+import warnings
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import (
+    BlankImage,
+    ImageTooLarge,
+    PageNotFound,
+    PreprocessingError,
+    RegionOutside,
+    UnreadableImage,
+)
+
+try:
+    import cv2
+except ImportError:  # seed_grey has a fall-back, strokes says what is missing
+    cv2 = None  # type: ignore[assignment]
+
+Grey = NDArray[np.uint8]
+# What Pillow's parsers let out on damaged files, mutated headers included.
+_DECODING_FAILURES = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    AttributeError,
+)
+
+Region = tuple[int, int, int, int]
+"""x, y, width, height in pixels of the upright page."""
+
+MAX_PIXELS = 100_000_000
+"""An A3 page at 600 dpi has 70 million pixels."""
+
+VERSIONS = {"strokes": 1, "seed_grey": 1}
+WORKING_WIDTH = 512  # a CEDAR signature at 300 dpi is about as wide, so pens are 3 to 8 px here
+MIN_CONTRAST = 24  # grey levels between paper and ink; scanner noise of sigma 8 splits into 13
+MIN_INK = 64  # pixels; less is a speck, not a signature
+SPECK_SHARE = 0.001  # of all ink; the dot of an i is about three times as large
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """Which input a model was trained on: the mode, its version, and the canvas in pixels.
+
+    With `coordinates` the network also sees where on the canvas each pixel lies (CoordConv, Liu
+    et al., 2018): averaged over the canvas, its features would otherwise not know.
+    """
+
+    name: str = "strokes"
+    version: int = 1
+    height: int = 224
+    width: int = 224
+    coordinates: bool = False
+
+    def __post_init__(self) -> None:
+        if VERSIONS.get(self.name) != self.version:
+            modes = ", ".join(f"{name}/{version}" for name, version in VERSIONS.items())
+            raise PreprocessingError(
+                f"This release has no preprocessing {self.name}/{self.version} (it has {modes})."
+            )
+        if not (16 <= self.height <= 2048 and 16 <= self.width <= 2048):
+            raise PreprocessingError(
+                f"A canvas of {self.height} x {self.width} is outside 16 to 2048 pixels a side."
+            )
+
+    @property
+    def label(self) -> str:
+        """Mode, version and canvas in one word, as the record keeps it."""
+        seen = "+xy" if self.coordinates else ""
+        return f"{self.name}/{self.version} {self.height}x{self.width}{seen}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as the checkpoint keeps them."""
+        return asdict(self)
+
+
+def preprocess(
+    data: bytes,
+    how: Preprocessing,
+    *,
+    page: int | None = None,
+    region: Region | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[np.float32]:
+    """Decode a scan and bring its signature onto the model's canvas.
+
+    Returns float32 of shape (1, height, width) in [-1, 1], white paper 1 and black ink -1.
+    `page` counts from 1, None is the first.
+
+    Raises UnreadableImage, ImageTooLarge, PageNotFound, RegionOutside or BlankImage.
+    """
+    grey = decode_grey(data, page=page, max_pixels=max_pixels)
+    if region is not None:
+        grey = crop_region(grey, region)
+    return from_grey(grey, how)
+
+
+def from_grey(grey: Grey, how: Preprocessing) -> NDArray[np.float32]:
+    """The same from a decoded grey page (H, W), uint8."""
+    if how.name == "seed_grey":
+        return _seed_canvas(grey, how)
+    return strokes_canvas(ink_mask(grey), how)
+
+
+def decode_grey(data: bytes, *, page: int | None = None, max_pixels: int = MAX_PIXELS) -> Grey:
+    """Decode PNG, JPEG, BMP or TIFF bytes to an upright grey page (H, W), uint8, paper as scanned.
+
+    Transparent pixels become white paper; 16-bit samples keep their high byte; an EXIF
+    orientation is applied. The size is checked from the header, before any pixel is decoded.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of oddities that it then survives
+            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP", "TIFF")) as image:
+                _turn_to_page(image, page)
+                _check_size(image, max_pixels)
+                image.load()
+                # exif_transpose keeps the mode, so a rotated 16-bit scan stays 16-bit
+                return _to_grey(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise UnreadableImage("The file is not a PNG, JPEG, BMP or TIFF image.") from error
+    except Image.DecompressionBombError as error:
+        raise ImageTooLarge("The image declares more pixels than can be decoded safely.") from error
+    except _DECODING_FAILURES as error:
+        raise UnreadableImage(f"The image is damaged and cannot be decoded ({error}).") from error
+
+
+def _turn_to_page(image: Image.Image, page: int | None) -> None:
+    wanted = 1 if page is None else page
+    pages = getattr(image, "n_frames", 1)
+    if not 1 <= wanted <= pages:
+        raise PageNotFound(f"Page {wanted} was asked for, but the document has {pages}.")
+    if wanted > 1:
+        image.seek(wanted - 1)
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageTooLarge(
+            f"The image is {width} x {height} pixels; the limit is {max_pixels:,} pixels."
+        )
+
+
+def _to_grey(image: Image.Image) -> Grey:
+    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
+        wide = np.asarray(image).astype(np.int64)
+        return np.clip(wide >> 8, 0, 255).astype(np.uint8)
+    if image.mode == "F":
+        return _stretch(np.asarray(image, dtype=np.float64))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, image.convert("RGBA"))
+    return np.asarray(image.convert("L"))
+
+
+def _stretch(values: NDArray[np.float64]) -> Grey:
+    """Float samples have no agreed range: spread what is there over 0 to 255."""
+    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    return np.round((values - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
+
+
+def crop_region(grey: Grey, region: Region) -> Grey:
+    """Cut a region (x, y, width, height in pixels) out of the page; raises RegionOutside."""
+    x, y, width, height = region
+    page_height, page_width = grey.shape
+    inside = x >= 0 and y >= 0 and x + width <= page_width and y + height <= page_height
+    if not inside or width < 1 or height < 1:
+        raise RegionOutside(
+            f"The region {x},{y},{width},{height} (x, y, width, height) does not lie within "
+            f"the page of {page_width} x {page_height} pixels."
+        )
+    return grey[y : y + height, x : x + width]
+
+
+def ink_mask(grey: Grey) -> NDArray[np.bool_]:
+    """Find the ink on a grey page (H, W): True where the pen was.
+
+    Light-on-dark scans are inverted, uneven lighting is divided out, Otsu's threshold (IEEE
+    Trans. SMC 9, 1979) splits ink from paper, and specks are dropped. Every stroke stays, not
+    only the largest contour. Raises BlankImage.
+    """
+    if cv2 is None:
+        raise PreprocessingError("The strokes input needs OpenCV: install opencv-python-headless.")
+    if min(grey.shape) < 8:
+        raise BlankImage("The image is too small to hold a signature.")
+    flat = _flatten_lighting(_paper_light(grey))
+    _, dark = cv2.threshold(flat, 0, 255, cv2.THRESH_BINARY_INV + cv2.THRESH_OTSU)
+    ink = dark > 0
+    if not ink.any() or flat[~ink].mean() - flat[ink].mean() < MIN_CONTRAST:
+        raise BlankImage("No ink stands out from the paper.")
+    ink = _drop_specks(ink)
+    if np.count_nonzero(ink) < MIN_INK:
+        raise BlankImage("There is too little ink to be a signature.")
+    return ink
+
+
+def _paper_light(grey: Grey) -> Grey:
+    """Paper is what most pixels show; if that is the dark end of the scan, turn it over.
+
+    Noise on a blank page leans to one side as often as to the other and turns nothing over.
+    """
+    dark, middle, light = np.percentile(grey, (0.5, 50, 99.5))
+    return 255 - grey if light - middle > max(middle - dark, MIN_CONTRAST) else grey
+
+
+def _flatten_lighting(grey: Grey) -> Grey:
+    """Divide by the brightness of the paper around each pixel: a shadow is not ink."""
+    height, width = grey.shape
+    eighth = (max(width // 8, 8), max(height // 8, 8))
+    small = cv2.resize(grey, eighth, interpolation=cv2.INTER_AREA)
+    paper = cv2.blur(cv2.dilate(small, np.ones((15, 15), np.uint8)), (15, 15))
+    paper = cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR)
+    return cv2.divide(grey, np.maximum(paper, 32), scale=255)
+
+
+def _drop_specks(ink: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(ink.astype(np.uint8), connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    areas[0] = 0  # the paper
+    keep = areas >= max(4.0, SPECK_SHARE * areas.sum())
+    return keep[labels]
+
+
+def strokes_canvas(ink: NDArray[np.bool_], how: Preprocessing) -> NDArray[np.float32]:
+    """Bring a mask (H, W) onto the canvas: crop to the ink, keep the aspect, centre, smooth.
+
+    Size and position on the page are lost on purpose: image height alone tells forged from
+    genuine in two public corpora. The 5 x 5 median takes away the edge texture that is left of
+    the scanner after binarising. Returns (1, height, width) in [-1, 1], ink -1.
+    """
+    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.uint8) * 255
+    margin = 1.0 - 2.0 / 16  # strokes that touch the border would lose half their receptive field
+    working = (WORKING_WIDTH, round(WORKING_WIDTH * how.height / how.width))
+    scale = margin * min(working[0] / box.shape[1], working[1] / box.shape[0])
+    size = (max(round(box.shape[1] * scale), 1), max(round(box.shape[0] * scale), 1))
+    shrinks = scale < 1
+    box = cv2.resize(box, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    # Below one half, so that a hairline scanned finely does not vanish when it is shrunk.
+    box = np.where(box > (50 if shrinks else 127), 255, 0).astype(np.uint8)
+    canvas = np.zeros((working[1], working[0]), np.uint8)
+    top, left = (working[1] - size[1]) // 2, (working[0] - size[0]) // 2
+    canvas[top : top + size[1], left : left + size[0]] = box
+    # Thinner than three pixels a stroke would not survive the median.
+    canvas = cv2.medianBlur(cv2.dilate(canvas, np.ones((3, 3), np.uint8)), 5)
+    canvas = cv2.resize(canvas, (how.width, how.height), interpolation=cv2.INTER_AREA)
+    return to_range(255 - canvas)
+
+
+def to_range(pixels: Grey) -> NDArray[np.float32]:
+    """Grey pixels (..., H, W) -> network input (..., 1, H, W) in [-1, 1], white paper 1.
+
+    Paper must not be 0: MambaOut's layers of zeros then meet LayerNorms of zero variance, and
+    the gradient at random initialisation has norm 1e12 instead of 3.
+    """
+    return (pixels[..., None, :, :].astype(np.float32) / 255.0 - 0.5) / 0.5
+
+
+def _seed_canvas(grey: Grey, how: Preprocessing) -> NDArray[np.float32]:
+    """The seed notebook's input: box of the largest contour, grey kept, aspect squashed."""
+    image = Image.fromarray(_largest_contour_box(grey) if cv2 is not None else grey)
+    square = image.resize((how.width, how.height), Image.Resampling.BILINEAR)
+    return to_range(np.asarray(square))
+
+
+def _largest_contour_box(grey: Grey) -> Grey:
+    _, dark = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY_INV + cv2.THRESH_OTSU)
+    contours, _ = cv2.findContours(dark, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if not contours:
+        return grey
+    x, y, width, height = cv2.boundingRect(max(contours, key=cv2.contourArea))
+    return grey[y : y + height, x : x + width]

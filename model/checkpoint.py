@@ -1,0 +1,160 @@
+"""Checkpoints: a plain `torch.save` of a dict, the seed's four keys always among them.
+
+    model          state dict of SiameseNet (half precision allowed)
+    backbone       timm name
+    size           width of the canvas in pixels
+    threshold      of the distance between two images
+    preprocessing  mode, version, canvas        \\
+    scoring        rule for several references    > absent from seed checkpoints
+    provenance     how it came about            /
+
+A file's sha256 is the identity of its model.
+"""
+
+import hashlib
+import io
+import math
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import (
+    CheckpointError,
+    CheckpointIsTorchScript,
+    CheckpointKeyMissing,
+    CheckpointMismatch,
+    CheckpointNotFound,
+    CheckpointUnreadable,
+)
+from .files import write_atomically
+from .preprocess import Preprocessing
+from .scoring import Scoring
+from .siamese import SiameseNet
+
+FORMAT = 1
+SEED_KEYS = ("model", "backbone", "size", "threshold")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint file says. `sha256` names the model in every embedding and decision."""
+
+    weights: Mapping[str, Tensor]
+    backbone: str
+    size: int
+    threshold: float
+    preprocessing: Preprocessing
+    scoring: Scoring
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half: bool = False) -> str:
+    """Write atomically, in half precision if asked; returns the file's sha256."""
+    content = {
+        "model": {name: _stored(tensor, half) for name, tensor in checkpoint.weights.items()},
+        "backbone": checkpoint.backbone,
+        "size": checkpoint.size,
+        "threshold": checkpoint.threshold,
+        "format": FORMAT,
+        "preprocessing": checkpoint.preprocessing.as_dict(),
+        "scoring": checkpoint.scoring.as_dict(),
+        "provenance": dict(checkpoint.provenance),
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def _stored(tensor: Tensor, half: bool) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor.half() if half and tensor.is_floating_point() else tensor
+
+
+def load_checkpoint(path: Path | str) -> Checkpoint:
+    """Read and check a checkpoint; raises a CheckpointError that says what is wrong with it."""
+    data = _read(Path(path))
+    content = _unpickle(Path(path), data)
+    for key in SEED_KEYS:
+        if key not in content:
+            raise CheckpointKeyMissing(f"The checkpoint {path} has no key '{key}'.")
+    if content.get("format", FORMAT) != FORMAT:
+        raise CheckpointError(
+            f"The checkpoint {path} has format {content['format']}; this release reads {FORMAT}."
+        )
+    try:
+        return _interpret(content, hashlib.sha256(data).hexdigest())
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"The checkpoint {path} holds a wrong value: {error}.") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointNotFound(f"There is no checkpoint {path}.") from error
+    except OSError as error:
+        raise CheckpointUnreadable(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _unpickle(path: Path, data: bytes) -> Mapping[str, Any]:
+    if zipfile.is_zipfile(io.BytesIO(data)):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                raise CheckpointIsTorchScript(
+                    f"{path} is a TorchScript archive; a checkpoint is a dict saved by torch.save."
+                )
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointUnreadable(
+            f"{path} is not a checkpoint, or holds objects beyond tensors and plain values."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise CheckpointUnreadable(f"{path} is truncated or not a checkpoint.") from error
+    if not isinstance(content, dict):
+        raise CheckpointUnreadable(f"{path} holds no dict, so it is not a checkpoint.")
+    return content
+
+
+def _interpret(content: Mapping[str, Any], sha256: str) -> Checkpoint:
+    size, threshold = int(content["size"]), float(content["threshold"])
+    if not math.isfinite(threshold):
+        raise ValueError(f"threshold {threshold}")
+    seed_input = {"name": "seed_grey", "version": 1, "height": size, "width": size}
+    return Checkpoint(
+        weights=content["model"],
+        backbone=str(content["backbone"]),
+        size=size,
+        threshold=threshold,
+        preprocessing=Preprocessing(**content.get("preprocessing", seed_input)),
+        scoring=Scoring(**content.get("scoring", {"thresholds": {1: threshold}})),
+        provenance=content.get("provenance", {}),
+        sha256=sha256,
+    )
+
+
+def build_model(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> SiameseNet:
+    """The network in evaluation mode with the checkpoint's weights, float32, every key matched."""
+    how = checkpoint.preprocessing
+    model = SiameseNet(checkpoint.backbone, coordinates=how.coordinates)
+    model.preprocessing = how
+    try:
+        model.load_state_dict(dict(checkpoint.weights), strict=True)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise CheckpointMismatch(
+            f"The weights do not fit {checkpoint.backbone}: {_first_line(error)}"
+        ) from error
+    return model.float().eval().to(device)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[1:3]) if len(lines) > 1 else str(error)

@@ -1,0 +1,213 @@
+"""A checkpoint says what it is, a seed checkpoint loads, and a bad one says why it does not."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from model.backbone import build_backbone, choose_backbone, import_timm
+from model.checkpoint import build_model, load_checkpoint, save_checkpoint
+from model.errors import (
+    CheckpointIsTorchScript,
+    CheckpointKeyMissing,
+    CheckpointMismatch,
+    CheckpointNotFound,
+    CheckpointUnreadable,
+    ModelError,
+)
+from model.preprocess import Preprocessing
+from model.siamese import SiameseNet
+
+
+class SeedBackbone(nn.Module):
+    """The notebook's module, written out from the description of its checkpoint."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.encoder = import_timm().create_model(name, num_classes=0, global_pool="avg")
+
+
+class SeedNet(nn.Module):
+    def __init__(self, name, width):
+        super().__init__()
+        self.backbone = SeedBackbone(name)
+        self.head = nn.Sequential(
+            nn.Linear(width, 512),
+            nn.BatchNorm1d(512),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Linear(512, 512),
+        )
+
+
+@pytest.fixture
+def seed_file(tmp_path):
+    path = tmp_path / "seed.pt"
+    torch.save(
+        {
+            "model": SeedNet("mambaout_tiny", 2304).state_dict(),
+            "backbone": "mambaout_tiny",
+            "size": 224,
+            "threshold": 0.61,
+        },
+        path,
+    )
+    return path
+
+
+def test_a_seed_checkpoint_loads_strictly_and_keeps_the_seeds_rule(seed_file):
+    checkpoint = load_checkpoint(seed_file)
+    assert checkpoint.preprocessing == Preprocessing(name="seed_grey", height=224, width=224)
+    assert checkpoint.scoring.rule == "nearest"
+    assert checkpoint.scoring.threshold_for(5) == checkpoint.threshold == 0.61
+    model = build_model(checkpoint)
+    saved = torch.load(seed_file, weights_only=True)["model"]
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, saved[name]), name
+
+
+def test_what_is_saved_is_what_is_loaded(checkpoint, checkpoint_file):
+    loaded = load_checkpoint(checkpoint_file)
+    assert loaded.preprocessing == checkpoint.preprocessing
+    assert loaded.scoring == checkpoint.scoring
+    assert loaded.provenance == checkpoint.provenance
+    assert re.fullmatch("[0-9a-f]{64}", loaded.sha256)
+    content = torch.load(checkpoint_file, weights_only=True)
+    assert {"model", "backbone", "size", "threshold"} <= content.keys()
+
+
+def test_half_precision_halves_the_file_and_loads_as_float32(checkpoint, checkpoint_file, tmp_path):
+    path = tmp_path / "half.pt"
+    save_checkpoint(path, checkpoint, half=True)
+    assert path.stat().st_size < 0.6 * checkpoint_file.stat().st_size
+    model = build_model(load_checkpoint(path))
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_the_identity_is_of_the_content(checkpoint, tmp_path):
+    one = save_checkpoint(tmp_path / "a.pt", checkpoint)
+    other = save_checkpoint(tmp_path / "b.pt", replace(checkpoint, threshold=0.6))
+    assert one == load_checkpoint(tmp_path / "a.pt").sha256 != other
+
+
+def changed(file, tmp_path, **changes):
+    content = torch.load(file, weights_only=True)
+    content.update(changes)
+    path = tmp_path / "changed.pt"
+    torch.save({key: value for key, value in content.items() if value is not None}, path)
+    return path
+
+
+@pytest.mark.parametrize("key", ["model", "backbone", "size", "threshold"])
+def test_a_missing_key_is_named(checkpoint_file, tmp_path, key):
+    with pytest.raises(CheckpointKeyMissing, match=f"no key '{key}'"):
+        load_checkpoint(changed(checkpoint_file, tmp_path, **{key: None}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"threshold": "high"},
+        {"threshold": float("nan")},
+        {"size": "big"},
+        {"preprocessing": {"name": "strokes", "version": 99}},
+        {"scoring": {"weight": 1}},
+        {"format": 7},
+    ],
+)
+def test_a_wrong_value_is_an_error_of_its_own(checkpoint_file, tmp_path, wrong):
+    with pytest.raises(ModelError) as caught:
+        load_checkpoint(changed(checkpoint_file, tmp_path, **wrong))
+    assert caught.value.code in ("checkpoint_error", "preprocessing_error")
+
+
+def test_a_torchscript_file_is_recognised(tmp_path):
+    path = tmp_path / "script.pt"
+    with pytest.warns(DeprecationWarning, match="jit"):
+        torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
+    with pytest.raises(CheckpointIsTorchScript, match="TorchScript archive"):
+        load_checkpoint(path)
+
+
+def test_a_truncated_file_a_text_and_a_missing_one_say_so(checkpoint_file, tmp_path):
+    data = checkpoint_file.read_bytes()
+    for name, content in {
+        "cut.pt": data[: len(data) // 2],
+        "text.pt": b"hello",
+        "0.pt": b"",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(CheckpointUnreadable):
+            load_checkpoint(tmp_path / name)
+    with pytest.raises(CheckpointNotFound, match="There is no checkpoint"):
+        load_checkpoint(tmp_path / "none.pt")
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("run",))
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys):
+    path = tmp_path / "evil.pt"
+    torch.save({"model": Evil()}, path)
+    with pytest.raises(CheckpointUnreadable, match="beyond tensors and plain values"):
+        load_checkpoint(path)
+    assert capsys.readouterr().out == ""
+
+
+def test_weights_of_a_wrong_shape_or_name_are_a_mismatch(checkpoint):
+    weights = dict(checkpoint.weights)
+    weights["head.4.weight"] = torch.zeros(3, 3)
+    with pytest.raises(CheckpointMismatch, match=r"head\.4\.weight"):
+        build_model(replace(checkpoint, weights=weights))
+    del weights["head.4.weight"]
+    with pytest.raises(CheckpointMismatch):
+        build_model(replace(checkpoint, weights=weights))
+
+
+def test_an_interrupted_save_leaves_the_old_file_and_no_part(checkpoint, tmp_path, monkeypatch):
+    path = tmp_path / "kept.pt"
+    before = save_checkpoint(path, checkpoint)
+    monkeypatch.setattr("model.files.os.fsync", lambda _: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        save_checkpoint(path, replace(checkpoint, threshold=0.1))
+    assert load_checkpoint(path).sha256 == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_backbones_tag_is_accepted_and_fall_backs_are_said_aloud():
+    assert choose_backbone("mambaout_tiny.in1k").name == "mambaout_tiny"
+    near = choose_backbone("mambaout_tinny")
+    assert "mambaout" in near.name
+    assert "mambaout_tinny" in near.notice
+    last = choose_backbone("nothing_like_it")
+    assert (last.name, "resnet18" in last.notice) == ("resnet18", True)
+
+
+def test_without_a_network_pretrained_weights_are_missed_in_one_sentence(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    _, notices = build_backbone("test_mambaout", pretrained=True)
+    assert len(notices) == 1
+    assert "Starting from random ones" in notices[0]
+
+
+def test_tiny_has_the_seeds_widths():
+    model = SiameseNet()
+    assert model.backbone.width == 2304
+    assert [tuple(p.shape) for n, p in model.head.named_parameters() if n.endswith("weight")] == [
+        (512, 2304),
+        (512,),
+        (512, 512),
+    ]
+
+
+def test_distances_are_between_unit_embeddings(network):
+    images = torch.rand(3, 1, 32, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        distances, e1, e2 = network(images, images.flip(0))
+    torch.testing.assert_close(torch.linalg.vector_norm(e1, dim=1), torch.ones(3))
+    torch.testing.assert_close(distances, torch.linalg.vector_norm(e1 - e2, dim=1))
+    assert distances[1] == 0.0

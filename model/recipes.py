@@ -1,0 +1,84 @@
+"""How a network is trained: the seed's settings, and ours."""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from .augment import Augmentation
+from .metrics import Policy
+from .preprocess import VERSIONS, Preprocessing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides how a run goes, beside the data.
+
+    `sampling` is "pairs" (contrastive loss, margin rising linearly from the first to the second
+    value) or "writers" (multi-similarity loss over batches of `writers_per_batch` writers with
+    `images_each` genuine and as many forged signatures). `steps` bounds an epoch; None means all
+    pairs. During `freeze_epochs` only the head learns, then the backbone at `backbone_rate` times
+    the learning rate. During `descriptor_epochs` a writers run learns the descriptor alone; its
+    weight then falls to 0 at the end. `ema` is the decay of the averaged weights, 0 for none.
+    """
+
+    name: str
+    backbone: str = "mambaout_tiny"
+    pretrained: bool = True
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    sampling: Literal["pairs", "writers"] = "pairs"
+    batch: int = 16
+    writers_per_batch: int = 8
+    images_each: int = 4
+    own_forgery_weight: float = 3.0
+    descriptor_epochs: int = 0
+    margin: tuple[float, float] = (0.7, 1.1)
+    epochs: int = 6
+    steps: int | None = None
+    learning_rate: float = 2e-4
+    weight_decay: float = 1e-4
+    warmup_steps: int = 0
+    freeze_epochs: int = 1
+    backbone_rate: float = 0.25
+    drop_path: float = 0.0
+    ema: float = 0.0
+    policy: Policy = "youden"
+    seed: int = 123
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the checkpoint's provenance and to tell whether a run is the same."""
+        return asdict(self)
+
+
+SEED = Recipe(
+    name="seed",
+    augmentation=Augmentation(rotation=3.0, shear=3.0, blur=0.8),
+)
+
+WRITERS = Recipe(
+    name="writers",
+    backbone="mambaout_femto",
+    pretrained=False,
+    preprocessing=Preprocessing(height=64, width=128, coordinates=True),
+    augmentation=Augmentation(
+        rotation=8.0, shear=6.0, scale=0.12, shift=0.03, elastic=0.8, pen=1.0, blur=0.6, erase=0.1
+    ),
+    sampling="writers",
+    descriptor_epochs=4,
+    epochs=16,
+    steps=130,
+    learning_rate=8e-4,
+    weight_decay=0.05,
+    warmup_steps=50,
+    freeze_epochs=0,
+    backbone_rate=1.0,
+    ema=0.997,
+    policy="eer",
+)
+
+RECIPES = {recipe.name: recipe for recipe in (SEED, WRITERS)}
+
+
+def with_mode(recipe: Recipe, mode: str) -> Recipe:
+    """The same recipe on another input, `strokes` or `seed_grey`."""
+    how = replace(recipe.preprocessing, name=mode, version=VERSIONS.get(mode, 1))
+    return replace(recipe, preprocessing=how)

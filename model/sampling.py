@@ -1,0 +1,165 @@
+"""What one training step sees: pairs of images, or batches of writers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cache import CachedImages
+from .dataset import Signer
+from .errors import DatasetError
+
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """The cache rows of one signer's readable images."""
+
+    name: str
+    corpus: str
+    genuine: Rows
+    forged: Rows
+
+
+def writers_of(signers: Sequence[Signer], images: CachedImages) -> tuple[Writer, ...]:
+    """The signers with at least two readable genuine signatures, as rows of the cache."""
+    writers = (
+        Writer(
+            name=signer.name,
+            corpus=signer.corpus,
+            genuine=images.rows(signer.genuine),
+            forged=images.rows(signer.forged),
+        )
+        for signer in signers
+    )
+    return tuple(writer for writer in writers if len(writer.genuine) >= 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Pairs of cache rows: `first`, `second` (n,), `same` (n,) 1 for one signer's genuine pair."""
+
+    first: Rows
+    second: Rows
+    same: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.same)
+
+
+def genuine_pairs(writer: Writer) -> NDArray[np.intp]:
+    """All pairs of a writer's genuine signatures, (n (n - 1) / 2, 2)."""
+    i, j = np.triu_indices(len(writer.genuine), k=1)
+    return np.stack([writer.genuine[i], writer.genuine[j]], axis=1)
+
+
+def skilled_pairs(writer: Writer) -> NDArray[np.intp]:
+    """All pairs of a genuine signature and a forgery of it, (n m, 2)."""
+    grid = np.meshgrid(writer.genuine, writer.forged, indexing="ij")
+    return np.stack([side.ravel() for side in grid], axis=1)
+
+
+def balanced_pairs(
+    writers: Sequence[Writer],
+    *,
+    rng: np.random.Generator,
+    random_share: float = 0.25,
+    limit: int = 140_000,
+) -> Pairs:
+    """Half genuine pairs, half negatives, as the seed draws them.
+
+    The negatives are all skilled pairs plus `random_share` as many pairs of two writers' genuine
+    signatures; the larger class is thinned to the size of the smaller, and both to `limit` in
+    all. Raises DatasetError when there is nothing to oppose.
+    """
+    positive = np.concatenate([genuine_pairs(writer) for writer in writers])
+    skilled = np.concatenate([skilled_pairs(writer) for writer in writers])
+    wanted = round((len(skilled) or len(positive)) * random_share)
+    negative = np.concatenate([skilled, random_pairs(writers, wanted, rng=rng)])
+    if not len(positive) or not len(negative):
+        raise DatasetError("Pairs need signers with two genuine signatures, and forgeries.")
+    half = min(len(positive), len(negative), limit // 2)
+    chosen = [pairs[rng.choice(len(pairs), half, replace=False)] for pairs in (positive, negative)]
+    order = rng.permutation(2 * half)
+    rows = np.concatenate(chosen)[order]
+    same = np.repeat(np.array([1, 0], np.int8), half)[order]
+    return Pairs(first=rows[:, 0], second=rows[:, 1], same=same)
+
+
+def random_pairs(
+    writers: Sequence[Writer], count: int, *, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """`count` pairs of genuine signatures by two different writers, (count, 2)."""
+    if len(writers) < 2:
+        return np.zeros((0, 2), np.intp)
+    first = rng.integers(0, len(writers), count)
+    second = (first + rng.integers(1, len(writers), count)) % len(writers)
+    return np.array(
+        [
+            (rng.choice(writers[a].genuine), rng.choice(writers[b].genuine))
+            for a, b in zip(first, second, strict=True)
+        ],
+        dtype=np.intp,
+    ).reshape(-1, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriterBatch:
+    """Cache rows (B,), the number of their writer (B,), and whether they are genuine (B,)."""
+
+    rows: Rows
+    writers: NDArray[np.int64]
+    genuine: NDArray[np.bool_]
+
+
+def writer_batches(
+    writers: Sequence[Writer],
+    *,
+    steps: int,
+    per_batch: int,
+    images_each: int,
+    focus: str | None,
+    rng: np.random.Generator,
+) -> Iterator[WriterBatch]:
+    """Batches of `per_batch` writers with `images_each` genuine signatures and own forgeries each.
+
+    Half of every batch comes from the corpus `focus`, half from one other corpus drawn by turns,
+    so that strangers in a batch write the same script and batch statistics stay mixed. Without
+    other corpora, or without a focus, all writers are drawn alike.
+    """
+    corpora: dict[str, list[int]] = {}
+    for number, writer in enumerate(writers):
+        corpora.setdefault(writer.corpus, []).append(number)
+    home = corpora.pop(focus, None) if focus else None
+    groups = list(corpora.values())
+    for _ in range(steps):
+        if home and groups:
+            away = groups[rng.integers(len(groups))]
+            picked = [_draw(home, per_batch // 2, rng), _draw(away, per_batch // 2, rng)]
+        else:
+            picked = [_draw(home or list(range(len(writers))), per_batch, rng)]
+        yield _batch(writers, np.concatenate(picked), images_each, rng)
+
+
+def _draw(numbers: Sequence[int], count: int, rng: np.random.Generator) -> Rows:
+    return rng.choice(np.array(numbers, np.intp), min(count, len(numbers)), replace=False)
+
+
+def _batch(
+    writers: Sequence[Writer], picked: Rows, each: int, rng: np.random.Generator
+) -> WriterBatch:
+    rows, names, genuine = [], [], []
+    for number in picked:
+        writer = writers[number]
+        for source, is_genuine in ((writer.genuine, True), (writer.forged, False)):
+            drawn = rng.choice(source, min(each, len(source)), replace=False)
+            rows.append(drawn)
+            names.append(np.full(len(drawn), number, np.int64))
+            genuine.append(np.full(len(drawn), is_genuine))
+    return WriterBatch(
+        rows=np.concatenate(rows).astype(np.intp),
+        writers=np.concatenate(names),
+        genuine=np.concatenate(genuine),
+    )

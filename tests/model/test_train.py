@@ -1,0 +1,211 @@
+"""Short trainings on generated signers: they learn, repeat, resume, and stop on a broken loss."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from model import evaluate
+from model.augment import Augmentation
+from model.checkpoint import build_model, load_checkpoint
+from model.corpora import choose_writers, load_parts
+from model.errors import DatasetError, TrainingError
+from model.preprocess import Preprocessing
+from model.recipes import SEED, WRITERS, with_mode
+from model.scoring import Scoring
+from model.synthetic import write_dataset
+from model.train import Reporter, Trainer, finish
+
+SMALL = {
+    "backbone": "test_mambaout",
+    "pretrained": False,
+    "preprocessing": Preprocessing(height=32, width=64),
+    "epochs": 2,
+    "steps": 4,
+}
+QUIET = Reporter(say=lambda _: None, step=lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def parts(corpus, tmp_path_factory):
+    split = choose_writers(corpus, seed=1, validation=0.34, test=0.17)
+    return load_parts(split, SMALL["preprocessing"], tmp_path_factory.mktemp("cache"))
+
+
+def trainer(recipe, parts, folder, reporter=QUIET):
+    return Trainer(
+        recipe,
+        parts.train,
+        parts.validation,
+        folder=folder,
+        device=torch.device("cpu"),
+        reporter=reporter,
+    )
+
+
+def equal(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("recipe", [SEED, WRITERS], ids=["pairs", "writers"])
+def test_a_run_repeats_itself_and_goes_on_after_a_kill(recipe, parts, tmp_path):
+    recipe = replace(recipe, **SMALL, warmup_steps=2)
+    whole = trainer(recipe, parts, tmp_path / "whole").fit()
+    assert equal(whole, trainer(recipe, parts, tmp_path / "again").fit())
+
+    class Killed(Exception):
+        pass
+
+    def kill_in_the_second_epoch(epoch, *_):
+        if epoch == 2:
+            raise Killed
+
+    killer = Reporter(say=lambda _: None, step=kill_in_the_second_epoch)
+    with pytest.raises(Killed):
+        trainer(recipe, parts, tmp_path / "killed", killer).fit()
+    said = []
+    resumed = trainer(
+        recipe, parts, tmp_path / "killed", Reporter(say=said.append, step=lambda *_: None)
+    )
+    assert equal(whole, resumed.fit())
+    assert said[0] == "Resuming after epoch 1 of 2."
+    with (tmp_path / "killed" / "log.csv").open() as log:
+        assert [row["epoch"] for row in csv.DictReader(log)] == ["1", "2"]
+
+
+def test_the_best_weights_are_a_copy_that_training_does_not_overwrite(parts, tmp_path):
+    recipe = replace(SEED, **SMALL)
+    run = trainer(recipe, parts, tmp_path)
+    errors = iter([0.1, 0.9])
+    run._validate = lambda: FixedScores(next(errors))
+    best = run.fit()
+    assert not equal(best, run.model.state_dict())
+
+
+class FixedScores:
+    def __init__(self, error):
+        self.selection_error = error
+
+    def eer(self, _):
+        return self.selection_error
+
+
+def test_the_head_learns_first_then_the_backbone_at_its_own_rate(parts, tmp_path):
+    run = trainer(replace(SEED, **SMALL, freeze_epochs=1), parts, tmp_path)
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run._train_epoch(0)
+    after = run.model.state_dict()
+    assert equal(*({n: s[n] for n in s if n.startswith("backbone")} for s in (before, after)))
+    assert not torch.equal(before["head.0.weight"], after["head.0.weight"])
+    run._train_epoch(1)
+    assert not equal(
+        *(
+            {n: s[n] for n in s if n.startswith("backbone")}
+            for s in (before, run.model.state_dict())
+        )
+    )
+    head, backbone = run.optimizer.param_groups
+    assert backbone["lr"] == pytest.approx(0.25 * head["lr"])
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_a_sentence(parts, tmp_path):
+    run = trainer(replace(SEED, **SMALL), parts, tmp_path)
+    with torch.no_grad():
+        run.model.head[0].weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="The loss became nan in step 1"):
+        run.fit()
+    assert not (tmp_path / "last.pt").exists()
+
+
+def test_a_folder_of_another_recipe_is_not_resumed(parts, tmp_path):
+    recipe = replace(SEED, **SMALL)
+    trainer(recipe, parts, tmp_path).fit()
+    with pytest.raises(TrainingError, match="a run of another recipe"):
+        trainer(replace(recipe, learning_rate=1.0), parts, tmp_path)
+
+
+def test_the_checkpoint_carries_thresholds_that_reproduce_its_own_figures(parts, tmp_path):
+    run = trainer(replace(WRITERS, **SMALL), parts, tmp_path)
+    run.fit()
+    path = tmp_path / "result.pt"
+    finish(run, parts.test, path, provenance={"train_writers": ["corpus/1"]})
+    loaded = load_checkpoint(path)
+    assert loaded.scoring.thresholds.keys() == {1, 3}
+    assert loaded.provenance["train_writers"] == ["corpus/1"]
+    vectors = evaluate.embed_rows(build_model(loaded), parts.test.images, torch.device("cpu"))
+    rows = evaluate.summary(
+        vectors, parts.test.writers, threshold=loaded.threshold, scoring=loaded.scoring, seed=123
+    )
+    assert [row["protocol"] for row in rows] == ["1:1", "1 reference", "3 references"]
+    saved = loaded.provenance["test"]
+    for key in ("frr", "far_skilled", "genuine", "skilled", "random"):
+        np.testing.assert_allclose([r[key] for r in rows], [r[key] for r in saved])
+
+
+def test_further_corpora_teach_and_tune_but_never_test(corpus, tmp_path):
+    write_dataset(tmp_path / "more", signers=12, genuine=2, forgeries=1, seed=2)
+    split = choose_writers(corpus, also=[tmp_path / "more"], seed=1, validation=0, test=0.34)
+    assert {signer.corpus for signer in split.test} == {corpus.name}
+    assert {signer.corpus for signer in split.validation} == {"more"}
+    assert {signer.corpus for signer in split.train} == {corpus.name, "more"}
+    with pytest.raises(DatasetError, match="no threshold can be fitted"):
+        choose_writers(corpus, seed=1, validation=0, test=0.34)
+
+
+def test_the_protocol_with_references_counts_what_it_says(parts):
+    writers = parts.train.writers
+    vectors = np.random.default_rng(0).normal(size=(len(parts.train.images.pixels), 8))
+    scores = evaluate.with_references(
+        vectors.astype(np.float32),
+        writers,
+        references=3,
+        scoring=Scoring(thresholds={1: 1.0}),
+        rng=np.random.default_rng(0),
+        draws=2,
+    )
+    count = len(writers)
+    assert len(scores.genuine) == 2 * count * 1
+    assert len(scores.skilled) == 2 * count * 4
+    assert len(scores.random) == 2 * count * (count - 1)
+
+
+def test_augmentation_keeps_paper_paper_and_the_pixels_it_was_given():
+    pixels = np.full((64, 128), 255, np.uint8)
+    pixels[30:34, 20:108] = 0
+    kept = pixels.copy()
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        changed = WRITERS.augmentation(pixels, rng)
+        assert changed.shape == pixels.shape
+        assert changed[[0, 0, -1, -1], [0, -1, 0, -1]].min() == 255
+        assert changed.min() < 128
+    assert np.array_equal(pixels, kept)
+    assert np.abs(Augmentation()(pixels, rng).astype(int) - pixels).mean() < 10
+
+
+def test_the_grey_mode_keeps_the_recipe_and_changes_the_input():
+    grey = with_mode(SEED, "seed_grey")
+    assert grey.preprocessing == Preprocessing(name="seed_grey")
+    assert replace(grey, preprocessing=SEED.preprocessing) == SEED
+
+
+@pytest.mark.slow
+def test_training_separates_generated_signers_it_never_saw(tmp_path):
+    write_dataset(tmp_path / "corpus", signers=24, genuine=6, forgeries=3, seed=5)
+    split = choose_writers(tmp_path / "corpus", seed=1, validation=0.25, test=0)
+    recipe = replace(
+        WRITERS,
+        **{**SMALL, "epochs": 4, "steps": 30},
+        learning_rate=2e-3,
+        warmup_steps=10,
+        images_each=3,
+        ema=0.9,
+    )
+    parts = load_parts(split, recipe.preprocessing, tmp_path / "cache")
+    run = trainer(recipe, parts, tmp_path / "run")
+    untrained = run._validate()
+    run.fit()
+    assert run.best_error < 0.75 * untrained.selection_error
+    assert min(row["random_eer"] for row in run.log) < 0.12

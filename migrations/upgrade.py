@@ -1,0 +1,74 @@
+"""Brings a database to the schema of this code, from Python and without an ini file."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from storage.database import database_errors, make_engine
+
+T = TypeVar("T")
+
+# Alembic keeps what it is working on in a global of the process. Other processes wait in env.py.
+ONE_AT_A_TIME = threading.Lock()
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Runs the migrations up to a revision; harmless when there is nothing to do.
+
+    Raises InvalidDatabaseUrl, DatabaseUnavailable.
+    """
+    _with_connection(url, lambda config: command.upgrade(config, revision))
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Undoes the migrations down to a revision, `base` for all of them, data included."""
+    _with_connection(url, lambda config: command.downgrade(config, revision))
+
+
+def current(url: str) -> str | None:
+    """The revision that the database is at, None when it has no tables of ours."""
+    return _on(
+        url, lambda connection: MigrationContext.configure(connection).get_current_revision()
+    )
+
+
+def head() -> str:
+    """The newest revision that this code knows."""
+    found = ScriptDirectory.from_config(_config()).get_current_head()
+    assert found is not None
+    return found
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _with_connection(url: str, work: Callable[[Config], None]) -> None:
+    def run(connection: Connection) -> None:
+        config = _config()
+        config.attributes["connection"] = connection
+        with ONE_AT_A_TIME:
+            work(config)
+
+    _on(url, run)
+
+
+def _on(url: str, work: Callable[[Connection], T]) -> T:
+    engine = make_engine(url)
+    try:
+        with database_errors(), engine.connect() as connection:
+            return work(connection)
+    finally:
+        engine.dispose()

@@ -1,0 +1,149 @@
+"""Every way in which state can refuse or fail, each with a code that travels into the record.
+
+`Transient` marks what may well work a moment later and is worth another try; everything else
+fails the same way each time.
+"""
+
+
+class StorageError(Exception):
+    """The stored state could not do what was asked."""
+
+    code = "storage_error"
+
+
+class Transient(StorageError):
+    """Something that storage depends on is away; the same request may succeed later."""
+
+    code = "storage_away"
+
+
+class StoreUnavailable(Transient):
+    """The folder or object store that holds the images does not answer."""
+
+    code = "store_unavailable"
+
+
+class DatabaseUnavailable(Transient):
+    """The database does not answer, or broke the connection off."""
+
+    code = "database_unavailable"
+
+
+class InvalidDatabaseUrl(StorageError):
+    """The database URL cannot be used."""
+
+    code = "invalid_database_url"
+
+
+class DatabaseNotMigrated(StorageError):
+    """The database lacks tables or columns: its migrations have not been run."""
+
+    code = "database_not_migrated"
+
+
+class InvalidSignerId(StorageError):
+    """The text cannot name a signer."""
+
+    code = "invalid_signer_id"
+
+
+class UnknownSigner(StorageError):
+    """No signer of that name has been enrolled."""
+
+    code = "unknown_signer"
+
+
+class SignerRetired(StorageError):
+    """The signer has been retired; nothing is compared with or added to it."""
+
+    code = "signer_retired"
+
+
+class UnknownReference(StorageError):
+    """There is no reference of that number."""
+
+    code = "unknown_reference"
+
+
+class NoReferences(StorageError):
+    """The signer has no live reference to compare with."""
+
+    code = "no_references"
+
+
+class UnknownModel(StorageError):
+    """No model of that digest has been registered."""
+
+    code = "unknown_model"
+
+
+class ModelMismatch(StorageError):
+    """The signer's references were embedded by other models than the one in use."""
+
+    code = "model_mismatch"
+
+
+class InvalidVector(StorageError):
+    """The numbers are not a finite vector of the stated dimensions."""
+
+    code = "invalid_vector"
+
+
+class InvalidJob(StorageError):
+    """The job's own fields cannot be stored."""
+
+    code = "invalid_job"
+
+
+class UnknownJob(StorageError):
+    """There is no job of that id."""
+
+    code = "unknown_job"
+
+
+class JobConflict(StorageError):
+    """The job id is taken by a job that asks about another signer or document."""
+
+    code = "job_conflict"
+
+
+class InvalidDecision(StorageError):
+    """The decision contradicts itself, for example an acceptance without a score."""
+
+    code = "invalid_decision"
+
+
+class InvalidFilter(StorageError):
+    """The question put to the record makes no sense."""
+
+    code = "invalid_filter"
+
+
+class InvalidUri(StorageError):
+    """The URI is not one of `s3://bucket/key` and `file:///path`."""
+
+    code = "invalid_uri"
+
+
+class ImageForbidden(StorageError):
+    """The URI lies outside the allowed buckets and folders."""
+
+    code = "uri_not_allowed"
+
+
+class StoreRefused(ImageForbidden):
+    """The store denies access: the credentials or the permissions are wrong."""
+
+    code = "store_refused"
+
+
+class ImageNotFound(StorageError):
+    """There is no image at that URI."""
+
+    code = "image_not_found"
+
+
+class ImageTooBig(StorageError):
+    """The image holds more bytes than the limit allows."""
+
+    code = "document_too_large"

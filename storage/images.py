@@ -1,0 +1,132 @@
+"""Images by URI: read from allowed buckets and folders only, kept under their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from storage import files
+from storage.errors import ImageForbidden, ImageTooBig, InvalidUri
+from storage.s3 import S3, S3Config
+
+__all__ = ["Images", "S3Config"]
+
+BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
+SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
+SHOWN = 200
+
+
+class Images:
+    """Where documents come from and where enrolled images are kept.
+
+    `roots` and `buckets` are what `fetch` may read; the store (`file:///folder` or
+    `s3://bucket/prefix`) is always readable. Touches nothing until it is used.
+    """
+
+    def __init__(
+        self,
+        *,
+        roots: tuple[Path, ...],
+        buckets: tuple[str, ...],
+        store: str,
+        s3: S3Config,
+        max_bytes: int,
+    ) -> None:
+        self._s3 = S3(s3)
+        self._max_bytes = max_bytes
+        self._folder: Path | None = None
+        self._bucket, self._prefix = "", ""
+        if store.startswith("file:"):
+            self._folder = _path(store)
+        else:
+            self._bucket, key = _bucket_and_key(store)
+            self._prefix = f"{key.strip('/')}/" if key.strip("/") else ""
+        self._roots = (*roots, self._folder) if self._folder else roots
+        self._buckets = frozenset((*buckets, self._bucket)) - {""}
+
+    def fetch(self, uri: str) -> bytes:
+        """The bytes at `s3://bucket/key` (a raw key) or `file:///path` (percent-encoded).
+
+        Raises InvalidUri, ImageForbidden, ImageNotFound, ImageTooBig, StoreRefused; and
+        StoreUnavailable, which is worth another try.
+        """
+        if uri.startswith("file:"):
+            return files.read(_path(uri), self._roots, shown(uri), self._max_bytes)
+        bucket, key = _bucket_and_key(uri)
+        if not key:
+            raise InvalidUri(f"{shown(uri)} names no object in the bucket")
+        if bucket not in self._buckets:
+            raise ImageForbidden(f"{shown(uri)} lies outside the buckets that may be read")
+        return self._s3.read(bucket, key, self._max_bytes)
+
+    def put(self, data: bytes, *, suffix: str = "") -> str:
+        """Keeps the bytes under their sha256 and returns the URI; the same bytes, the same URI.
+
+        A suffix such as `.png` is a help for people; one that looks unlike a suffix is left out.
+        Raises ImageTooBig, StoreRefused, StoreUnavailable.
+        """
+        if len(data) > self._max_bytes:
+            raise ImageTooBig(f"the image holds more than {self._max_bytes} bytes")
+        digest = hashlib.sha256(data).hexdigest()
+        name = digest + (suffix.lower() if SUFFIX.fullmatch(suffix.lower()) else "")
+        if self._folder is not None:
+            path = self._folder / digest[:2] / name
+            files.write(path, data, path.as_uri())
+            return path.as_uri()
+        key = f"{self._prefix}{digest[:2]}/{name}"
+        self._s3.write(self._bucket, key, data)
+        return f"s3://{self._bucket}/{key}"
+
+    def check(self) -> None:
+        """Proves that the store can be reached; raises what `put` would."""
+        if self._folder is not None:
+            files.check(self._folder, self._folder.as_uri())
+        else:
+            self._s3.check(self._bucket)
+
+
+def shown(uri: str) -> str:
+    """The URI as an error may show it: no credentials, no query, no control characters, not long.
+
+    >>> shown("s3://AKIA:secret@scans/a.png")
+    's3://***@scans/a.png'
+    """
+    scheme, separator, rest = uri.partition("://")
+    if separator and "@" in rest.partition("/")[0]:
+        rest = "***@" + rest.rpartition("@")[2]
+    if scheme.lower() not in ("s3", "file"):
+        rest = rest.partition("?")[0]  # a presigned address carries its signature there
+    text = "".join(c if c.isprintable() else "\ufffd" for c in scheme + separator + rest)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
+def _bucket_and_key(uri: str) -> tuple[str, str]:
+    if not uri.startswith("s3://"):
+        raise InvalidUri(f"{shown(uri)} is not a URI of the form s3://bucket/key or file:///path")
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not BUCKET.fullmatch(bucket):
+        raise InvalidUri(f"{shown(uri)} does not begin with the name of a bucket")
+    # HTTP clients resolve dot segments, and `allowed/../secret` would leave the bucket.
+    if any(part in (".", "..") for part in key.split("/")):
+        raise InvalidUri(f"the key of {shown(uri)} holds `.` or `..`")
+    if len(key.encode("utf-8", "replace")) > 1024 or not key.isprintable():
+        raise InvalidUri(f"{shown(uri)} does not hold a valid key")
+    return bucket, key
+
+
+def _path(uri: str) -> Path:
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise InvalidUri(f"{shown(uri)} cannot be read as a URI") from error
+    if parts.netloc not in ("", "localhost"):
+        raise InvalidUri(f"{shown(uri)} names a host; a local file is file:///path")
+    if parts.query or parts.fragment or uri.endswith(("?", "#")):
+        raise InvalidUri(f"{shown(uri)} holds ? or #, which a path writes as %3F and %23")
+    path = os.fsdecode(unquote_to_bytes(parts.path.encode("utf-8", "replace")))
+    if not path.startswith("/") or "\0" in path:
+        raise InvalidUri(f"{shown(uri)} does not hold an absolute path")
+    return Path(path)

@@ -1,0 +1,125 @@
+"""What a questioned signature is compared with: a signer's enrolled images and their embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import CursorResult, exists, select, update
+from sqlalchemy.orm import Session
+
+from storage import models, signers, vectors
+from storage.database import insert_new
+from storage.errors import InvalidVector, ModelMismatch, NoReferences, UnknownReference
+from storage.tables import Embedding, Reference, utc_now
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReferenceSet:
+    """The live references of one signer as one model sees them, oldest first."""
+
+    ids: tuple[int, ...]
+    vectors: NDArray[np.float32]  # (N, D)
+
+
+def add(
+    session: Session, *, signer_id: str, uri: str, sha256: str, source: str | None = None
+) -> tuple[Reference, bool]:
+    """Enrols an image, once per content.
+
+    The second value says whether this call brought the reference into use: it is new, or it had
+    been retired and is now restored. A reference that stands is never overwritten.
+    Raises UnknownSigner, SignerRetired.
+    """
+    signers.get(session, signer_id)
+    values = {"signer_id": signer_id, "uri": uri, "sha256": sha256, "source": source}
+    created = insert_new(session, Reference, values, "signer_id", "sha256")
+    same = (Reference.signer_id == signer_id, Reference.sha256 == sha256)
+    if not created:
+        restored = session.execute(
+            update(Reference)
+            .where(*same, Reference.retired_at.is_not(None))
+            .values(retired_at=None)
+        )
+        created = cast(CursorResult[Any], restored).rowcount == 1
+    query = select(Reference).where(*same).execution_options(populate_existing=True)
+    return session.scalars(query).one(), created
+
+
+def of_signer(session: Session, signer_id: str, *, retired: bool = False) -> list[Reference]:
+    """The signer's live references, oldest first; with `retired`, those out of use as well."""
+    query = select(Reference).where(Reference.signer_id == signer_id).order_by(Reference.id)
+    if not retired:
+        query = query.where(Reference.retired_at.is_(None))
+    return list(session.scalars(query.execution_options(populate_existing=True)))
+
+
+def retire(session: Session, reference_id: int) -> Reference:
+    """Takes one reference out of use; the first time stands. Raises UnknownReference."""
+    reference = _get(session, reference_id)
+    if reference.retired_at is None:
+        reference.retired_at = utc_now()
+        session.flush()
+    return reference
+
+
+def put_embedding(
+    session: Session, *, reference_id: int, model_id: str, vector: NDArray[np.floating]
+) -> None:
+    """Keeps what a model made of a reference; the first embedding of a pair stands.
+
+    `vector` has shape (D,). Raises InvalidVector, UnknownReference, UnknownModel.
+    """
+    packed = vectors.pack(vector)
+    _get(session, reference_id)
+    models.get(session, model_id)
+    values = {
+        "reference_id": reference_id,
+        "model_id": model_id,
+        "vector": packed,
+        "dimensions": len(vector),
+    }
+    insert_new(session, Embedding, values, "reference_id", "model_id")
+
+
+def embeddings(session: Session, signer_id: str, model_id: str) -> ReferenceSet:
+    """The signer's live references as this model sees them.
+
+    Raises UnknownSigner, SignerRetired, NoReferences, and ModelMismatch when there are live
+    references but this model has embedded none of them.
+    """
+    signers.get(session, signer_id)
+    rows = session.execute(
+        select(Reference.id, Embedding.vector, Embedding.dimensions)
+        .join(Embedding, Embedding.reference_id == Reference.id)
+        .where(Reference.signer_id == signer_id, Reference.retired_at.is_(None))
+        .where(Embedding.model_id == model_id)
+        .order_by(Reference.id)
+    ).all()
+    if not rows:
+        raise _nothing_to_compare(session, signer_id, model_id)
+    if len({row.dimensions for row in rows}) > 1:
+        raise InvalidVector(f"the embeddings of signer {signer_id!r} differ in length")
+    stacked = np.stack([vectors.unpack(row.vector, row.dimensions) for row in rows])
+    return ReferenceSet(ids=tuple(row.id for row in rows), vectors=stacked)
+
+
+def _get(session: Session, reference_id: int) -> Reference:
+    reference = session.get(Reference, reference_id, populate_existing=True)
+    if reference is None:
+        raise UnknownReference(f"there is no reference {reference_id}")
+    return reference
+
+
+def _nothing_to_compare(
+    session: Session, signer_id: str, model_id: str
+) -> NoReferences | ModelMismatch:
+    live = exists().where(Reference.signer_id == signer_id, Reference.retired_at.is_(None))
+    if session.scalar(select(live)):
+        return ModelMismatch(
+            f"the references of signer {signer_id!r} were embedded by another model than"
+            f" {model_id[:12]}; enrol the signer again with the model in use"
+        )
+    return NoReferences(f"signer {signer_id!r} has no reference to compare with")

@@ -1,0 +1,237 @@
+"""The rows: who is enrolled, with which images and vectors, what was asked and what was decided.
+
+Nothing here is ever deleted. Signers and references are retired, a decision is written once, and
+a decision names everything it rests on by value, so that the record stands without its neighbours.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+ID_LENGTH = 128
+DIGEST_LENGTH = 64
+
+QUEUED, RUNNING, DONE, FAILED = STATUSES = ("queued", "running", "done", "failed")
+ACCEPT, REJECT, REVIEW, ERROR = VERDICTS = ("accept", "reject", "review", "error")
+
+# Named constraints, because a migration can only drop what it can name.
+NAMING = {
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+}
+
+
+def utc_now() -> datetime:
+    """This moment, timezone-aware."""
+    return datetime.now(UTC)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment: goes in aware, comes back aware and in UTC, on SQLite as on PostgreSQL."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuses a time without a zone, which would be read as another moment elsewhere."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value} has no time zone")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Says that the time is UTC, which SQLite cannot keep."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Words(TypeDecorator[str]):
+    """Text that others wrote: what no database can hold becomes U+FFFD instead of an error.
+
+    PostgreSQL refuses NUL and both databases refuse lone surrogates, and JSON can carry either
+    into a document's name. A job must not be lost for that.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        """The text as `storable` makes it."""
+        return None if value is None else storable(value)
+
+
+def storable(text: str) -> str:
+    """The text as the database will hold it.
+
+    >>> storable("a\\0b")
+    'a\ufffdb'
+    """
+    # By way of UTF-16 so that a surrogate pair in two halves becomes its one character.
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole.replace("\0", "\ufffd")
+
+
+class Base(DeclarativeBase):
+    """The declarative base; its metadata is what the migrations must arrive at."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {  # noqa: RUF012  (SQLAlchemy reads it as a plain class attribute)
+        datetime: UtcTime(),
+        str: Words(),
+        list[Any]: JSON(none_as_null=True),
+        dict[str, Any]: JSON(none_as_null=True),
+    }
+
+
+def _one_of(column: str, values: tuple[str, ...], name: str) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({', '.join(repr(v) for v in values)})", name=name)
+
+
+class Signer(Base):
+    """A person whose signature can be verified."""
+
+    __tablename__ = "signers"
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    enrolled_at: Mapped[datetime] = mapped_column(default=utc_now)
+    retired_at: Mapped[datetime | None]
+
+
+class Reference(Base):
+    """One enrolled image of a signer's signature, known by its content."""
+
+    __tablename__ = "signer_references"  # `references` is a reserved word of SQL
+    # The unique index starts with the signer, so it also serves "the references of a signer".
+    __table_args__ = (
+        UniqueConstraint("signer_id", "sha256"),
+        CheckConstraint(f"length(sha256) = {DIGEST_LENGTH}", name="sha256_length"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    signer_id: Mapped[str] = mapped_column(ForeignKey(Signer.id))
+    uri: Mapped[str]
+    sha256: Mapped[str] = mapped_column(String(DIGEST_LENGTH))
+    source: Mapped[str | None]
+    enrolled_at: Mapped[datetime] = mapped_column(default=utc_now)
+    retired_at: Mapped[datetime | None]
+
+
+class Model(Base):
+    """A checkpoint that has embedded something, known by the sha256 of its file."""
+
+    __tablename__ = "models"
+    __table_args__ = (CheckConstraint(f"length(id) = {DIGEST_LENGTH}", name="id_length"),)
+
+    id: Mapped[str] = mapped_column(String(DIGEST_LENGTH), primary_key=True)
+    uri: Mapped[str]
+    backbone: Mapped[str]
+    size: Mapped[int]
+    threshold: Mapped[float]
+    preprocessing: Mapped[str]
+    scoring: Mapped[dict[str, Any]]
+    registered_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Embedding(Base):
+    """One reference as one model sees it."""
+
+    __tablename__ = "embeddings"
+    __table_args__ = (CheckConstraint("dimensions > 0", name="dimensions_positive"),)
+
+    reference_id: Mapped[int] = mapped_column(ForeignKey(Reference.id), primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey(Model.id), primary_key=True)
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
+    dimensions: Mapped[int]
+
+
+class Job(Base):
+    """One question: is the signature on this document the claimed signer's?
+
+    The signer is no foreign key: a question about somebody unknown is still a question.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        _one_of("status", STATUSES, "status"),
+        CheckConstraint("deliveries >= 0", name="deliveries_not_negative"),
+        Index(None, "status", "updated_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    signer_id: Mapped[str] = mapped_column(String(ID_LENGTH))
+    document: Mapped[str]
+    page: Mapped[int | None]
+    region: Mapped[list[Any] | None]
+    upstream: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    status: Mapped[str] = mapped_column(String(16), default=QUEUED)
+    deliveries: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    updated_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Decision(Base):
+    """The answer to one job and everything it rests on; distances, lower is closer.
+
+    The checks are the last guard of the rule that nothing which failed is an acceptance.
+    """
+
+    __tablename__ = "decisions"
+    __table_args__ = (
+        _one_of("verdict", VERDICTS, "verdict"),
+        CheckConstraint("(verdict = 'error') = (error_code IS NOT NULL)", name="error_has_code"),
+        CheckConstraint(
+            "verdict = 'error' OR (score IS NOT NULL AND threshold IS NOT NULL"
+            " AND model_id IS NOT NULL)",
+            name="verdict_has_grounds",
+        ),
+        CheckConstraint("verdict <> 'accept' OR score < threshold", name="accept_below_threshold"),
+        Index(None, "signer_id", "decided_at"),
+        Index(None, "verdict", "decided_at"),
+        Index(None, "model_id", "decided_at"),
+        Index(None, "decided_at"),
+    )
+
+    job_id: Mapped[str] = mapped_column(ForeignKey(Job.id), primary_key=True)
+    signer_id: Mapped[str] = mapped_column(String(ID_LENGTH))
+    document: Mapped[str]
+    document_sha256: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))
+    verdict: Mapped[str] = mapped_column(String(16))
+    score: Mapped[float | None]
+    distance: Mapped[float | None]
+    threshold: Mapped[float | None]
+    distances: Mapped[list[Any]] = mapped_column(default=list)
+    nearest_reference: Mapped[int | None]
+    model_id: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))
+    preprocessing: Mapped[str | None]
+    rule: Mapped[str | None]
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_message: Mapped[str | None]
+    fetch_ms: Mapped[float | None]
+    preprocess_ms: Mapped[float | None]
+    embed_ms: Mapped[float | None]
+    total_ms: Mapped[float | None]
+    upstream: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    decided_at: Mapped[datetime] = mapped_column(default=utc_now)

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, inspect, text
+
+from migrations.upgrade import current, downgrade, head, upgrade
+from storage.database import database_errors, make_engine
+from storage.errors import DatabaseUnavailable, InvalidDatabaseUrl
+from storage.tables import Base
+from tests.services import free_port
+
+OURS = {table.name for table in Base.metadata.tables.values()}
+
+
+def tables(url: str) -> set[str]:
+    return set(on(url, lambda connection: inspect(connection).get_table_names()))
+
+
+def on(url, work):
+    engine = make_engine(url)
+    with engine.connect() as connection:
+        result = work(connection)
+    engine.dispose()
+    return result
+
+
+def test_an_empty_database_has_no_revision(empty_database_url):
+    assert current(empty_database_url) is None
+
+
+def test_upgrading_builds_every_table(empty_database_url):
+    upgrade(empty_database_url)
+    assert tables(empty_database_url) == OURS | {"alembic_version"}
+    assert current(empty_database_url) == head()
+
+
+def test_the_migrations_arrive_at_exactly_the_tables_of_the_code(database_url):
+    def differences(connection: Connection) -> list[object]:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        return list(compare_metadata(context, Base.metadata))
+
+    assert on(database_url, differences) == []
+
+
+def test_checks_keys_and_nullability_are_those_of_the_code(database_url, tmp_path):
+    """What alembic does not compare, against a database that `create_all` made."""
+
+    def shape(connection: Connection) -> dict[str, object]:
+        found = inspect(connection)
+        return {
+            name: (
+                sorted((c["name"], c["sqltext"]) for c in found.get_check_constraints(name)),
+                found.get_pk_constraint(name)["name"],
+                sorted((f["name"], f["referred_table"]) for f in found.get_foreign_keys(name)),
+                sorted(u["name"] for u in found.get_unique_constraints(name)),
+                sorted(i["name"] for i in found.get_indexes(name)),
+                [(c["name"], str(c["type"]), c["nullable"]) for c in found.get_columns(name)],
+            )
+            for name in sorted(OURS)
+        }
+
+    migrated = on(database_url, shape)
+
+    def made_anew(connection: Connection) -> dict[str, object]:
+        Base.metadata.drop_all(connection)
+        Base.metadata.create_all(connection)
+        return shape(connection)
+
+    assert migrated == on(database_url, made_anew)
+
+
+def test_upgrading_twice_changes_nothing(empty_database_url):
+    upgrade(empty_database_url)
+    upgrade(empty_database_url)
+    assert current(empty_database_url) == head()
+
+
+def test_downgrading_to_base_leaves_nothing_of_ours_and_can_be_repeated(empty_database_url):
+    upgrade(empty_database_url)
+    downgrade(empty_database_url, "base")
+    assert tables(empty_database_url) == {"alembic_version"}
+    assert current(empty_database_url) is None
+    upgrade(empty_database_url)
+    assert current(empty_database_url) == head()
+
+
+def test_rows_survive_another_upgrade(empty_database_url):
+    upgrade(empty_database_url)
+    engine = make_engine(empty_database_url)
+    with engine.begin() as connection:
+        connection.execute(text("insert into signers values ('ada', '2026-11-23 12:00:00', null)"))
+    upgrade(empty_database_url)
+    with engine.begin() as connection:
+        assert connection.scalar(text("select id from signers")) == "ada"
+    engine.dispose()
+
+
+def test_several_workers_may_upgrade_at_once(empty_database_url):
+    def run() -> None:
+        barrier.wait()
+        try:
+            upgrade(empty_database_url)
+        except Exception as error:
+            failures.append(error)
+
+    failures: list[Exception] = []
+    barrier = threading.Barrier(4)
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert current(empty_database_url) == head()
+
+
+def test_several_processes_may_upgrade_at_once(empty_database_url):
+    program = f"from migrations.upgrade import upgrade; upgrade({empty_database_url!r})"
+    command = [sys.executable, "-W", "error", "-c", program]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
+    assert [process.communicate()[1] for process in running] == [b""] * 3
+    assert [process.returncode for process in running] == [0] * 3
+    assert current(empty_database_url) == head()
+
+
+def test_an_upgrade_that_fails_leaves_nothing_half_done(empty_database_url):
+    engine = make_engine(empty_database_url)
+    with engine.begin() as connection:
+        connection.execute(text("create table jobs (id integer)"))
+    with pytest.raises(Exception, match="jobs"):
+        upgrade(empty_database_url)
+    with engine.connect() as connection:
+        assert inspect(connection).get_table_names() == ["jobs"]
+    engine.dispose()
+
+
+def test_a_database_that_is_away_is_one_sentence():
+    url = f"postgresql+psycopg://u:secret@127.0.0.1:{free_port()}/db"
+    for act in (upgrade, current):
+        with pytest.raises(DatabaseUnavailable) as caught:
+            act(url)
+        assert "secret" not in str(caught.value)
+
+
+def test_a_wrong_url_is_one_sentence():
+    with pytest.raises(InvalidDatabaseUrl):
+        upgrade("mysql://host/db")
+
+
+def test_alembic_leaves_the_logging_of_the_program_alone(empty_sqlite_url, caplog):
+    before = list(logging.getLogger().handlers)
+    with database_errors():
+        upgrade(empty_sqlite_url)
+    assert logging.getLogger().handlers == before

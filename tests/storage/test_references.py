@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from sqlalchemy import insert
+
+from storage import references, signers
+from storage.errors import (
+    InvalidVector,
+    ModelMismatch,
+    NoReferences,
+    SignerRetired,
+    UnknownModel,
+    UnknownReference,
+    UnknownSigner,
+)
+from storage.tables import Embedding, Reference
+from tests.builders import (
+    MODEL_ID,
+    a_model,
+    a_reference,
+    an_embedded_reference,
+    digest,
+    unit_vector,
+)
+
+
+def add(session, name="first", **changes):
+    fields = {"signer_id": "ada", "uri": f"file:///store/{name}", "sha256": digest(name)}
+    return references.add(session, **(fields | changes))
+
+
+@pytest.fixture
+def ada(sessions):
+    with sessions.begin() as session:
+        signers.ensure(session, "ada")
+    return sessions
+
+
+def test_a_reference_keeps_where_it_is_and_where_it_came_from(ada):
+    with ada.begin() as session:
+        reference, created = add(session, source="scan 7.png")
+    assert created
+    assert (reference.uri, reference.source) == ("file:///store/first", "scan 7.png")
+    assert reference.sha256 == digest("first")
+    assert reference.retired_at is None
+
+
+def test_the_same_image_is_enrolled_once_and_never_overwritten(ada):
+    with ada.begin() as session:
+        first, _ = add(session, source="a.png")
+    with ada.begin() as session:
+        again, created = add(session, source="b.png", uri="file:///elsewhere")
+    assert not created
+    assert (again.id, again.source, again.uri) == (first.id, "a.png", first.uri)
+
+
+def test_the_same_image_can_belong_to_two_signers(ada):
+    with ada.begin() as session:
+        first = add(session)[0]
+        second = a_reference(session, "bob", "first")
+        assert first.id != second.id
+
+
+def test_enrolling_a_retired_image_restores_it(ada):
+    with ada.begin() as session:
+        reference, _ = add(session, source="a.png")
+        enrolled_at = reference.enrolled_at
+        references.retire(session, reference.id)
+        assert references.of_signer(session, "ada") == []
+    with ada.begin() as session:
+        again, created = add(session, source="b.png")
+        assert created, "this call brought it into use"
+        assert (again.id, again.source, again.retired_at) == (reference.id, "a.png", None)
+        assert again.enrolled_at == enrolled_at
+        assert not add(session)[1]
+
+
+def test_nothing_is_enrolled_for_a_signer_who_is_unknown_or_retired(sessions):
+    with sessions.begin() as session:
+        with pytest.raises(UnknownSigner):
+            add(session)
+        signers.ensure(session, "ada")
+        signers.retire(session, "ada")
+        with pytest.raises(SignerRetired):
+            add(session)
+
+
+def test_of_many_who_enrol_the_same_image_at_once_exactly_one_creates_it(ada):
+    def enrol() -> None:
+        barrier.wait()
+        try:
+            with ada.begin() as session:
+                reference, created = add(session)
+                results.append((reference.id, created))
+        except Exception as error:
+            results.append(error)
+
+    results: list[object] = []
+    barrier = threading.Barrier(6)
+    _together([enrol] * 6)
+    assert len({result[0] for result in results}) == 1
+    assert sorted(result[1] for result in results) == [False] * 5 + [True]
+
+
+def test_live_references_come_oldest_first_and_retired_ones_on_request(ada):
+    with ada.begin() as session:
+        ids = [add(session, name)[0].id for name in ("a", "b", "c")]
+        references.retire(session, ids[1])
+    with ada.begin() as session:
+        assert [r.id for r in references.of_signer(session, "ada")] == [ids[0], ids[2]]
+        assert [r.id for r in references.of_signer(session, "ada", retired=True)] == ids
+
+
+def test_retiring_twice_keeps_the_first_time(ada):
+    with ada.begin() as session:
+        reference, _ = add(session)
+        first = references.retire(session, reference.id).retired_at
+    with ada.begin() as session:
+        assert references.retire(session, reference.id).retired_at == first
+
+
+def test_an_unknown_reference_is_named(sessions):
+    with sessions.begin() as session, pytest.raises(UnknownReference, match="reference 99"):
+        references.retire(session, 99)
+
+
+def test_embeddings_are_the_live_references_of_one_signer_as_one_model_sees_them(sessions):
+    other = digest("another model")
+    with sessions.begin() as session:
+        kept = [an_embedded_reference(session, "ada", name, seed=i) for i, name in enumerate("ab")]
+        gone = an_embedded_reference(session, "ada", "c", seed=2)
+        an_embedded_reference(session, "bob", "d", seed=3)
+        a_model(session, other)
+        references.put_embedding(
+            session, reference_id=kept[0].id, model_id=other, vector=unit_vector(9)
+        )
+        references.retire(session, gone.id)
+    with sessions.begin() as session:
+        found = references.embeddings(session, "ada", MODEL_ID)
+        by_other = references.embeddings(session, "ada", other)
+    assert found.ids == tuple(reference.id for reference in kept)
+    np.testing.assert_array_equal(found.vectors, np.stack([unit_vector(0), unit_vector(1)]))
+    assert found.vectors.dtype == np.float32
+    np.testing.assert_array_equal(by_other.vectors, unit_vector(9)[None])
+
+
+def test_the_first_embedding_of_a_reference_by_a_model_stands(sessions):
+    with sessions.begin() as session:
+        an_embedded_reference(session, seed=0)
+        an_embedded_reference(session, seed=1)
+        found = references.embeddings(session, "ada", MODEL_ID)
+    np.testing.assert_array_equal(found.vectors, unit_vector(0)[None])
+
+
+def test_there_is_nothing_to_compare_with_for_a_signer_unknown_retired_or_without_images(sessions):
+    with sessions.begin() as session:
+        with pytest.raises(UnknownSigner):
+            references.embeddings(session, "ada", MODEL_ID)
+        signers.ensure(session, "ada")
+        with pytest.raises(NoReferences, match="'ada'"):
+            references.embeddings(session, "ada", MODEL_ID)
+        reference = an_embedded_reference(session)
+        references.retire(session, reference.id)
+        with pytest.raises(NoReferences):
+            references.embeddings(session, "ada", MODEL_ID)
+        signers.retire(session, "ada")
+        with pytest.raises(SignerRetired):
+            references.embeddings(session, "ada", MODEL_ID)
+
+
+def test_two_models_embeddings_are_never_mixed(sessions):
+    with sessions.begin() as session:
+        an_embedded_reference(session)
+        with pytest.raises(ModelMismatch, match="another model") as caught:
+            references.embeddings(session, "ada", digest("another model"))
+    assert caught.value.code == "model_mismatch"
+
+
+def test_a_reference_that_was_never_embedded_is_a_mismatch_and_not_an_empty_set(sessions):
+    with sessions.begin() as session:
+        a_reference(session)
+        with pytest.raises(ModelMismatch):
+            references.embeddings(session, "ada", MODEL_ID)
+
+
+def test_an_embedding_needs_a_finite_row_a_reference_and_a_registered_model(ada):
+    with ada.begin() as session:
+        known = add(session)[0].id
+
+        def put(reference_id=known, model_id=MODEL_ID, vector=None):
+            references.put_embedding(
+                session,
+                reference_id=reference_id,
+                model_id=model_id,
+                vector=unit_vector(0) if vector is None else vector,
+            )
+
+        with pytest.raises(UnknownModel):
+            put()
+        a_model(session)
+        with pytest.raises(UnknownReference):
+            put(reference_id=known + 1)
+        with pytest.raises(InvalidVector):
+            put(vector=np.array([np.nan]))
+        put()
+
+
+def test_stored_embeddings_that_differ_in_length_are_refused(sessions):
+    with sessions.begin() as session:
+        an_embedded_reference(session, "ada", "a")
+        second = a_reference(session, "ada", "b")
+        session.execute(
+            insert(Embedding).values(
+                reference_id=second.id, model_id=MODEL_ID, vector=b"\0" * 8, dimensions=2
+            )
+        )
+        with pytest.raises(InvalidVector, match="differ in length"):
+            references.embeddings(session, "ada", MODEL_ID)
+
+
+def test_a_damaged_embedding_is_refused(sessions):
+    with sessions.begin() as session:
+        reference: Reference = a_reference(session)
+        a_model(session)
+        session.execute(
+            insert(Embedding).values(
+                reference_id=reference.id, model_id=MODEL_ID, vector=b"\0" * 7, dimensions=2
+            )
+        )
+        with pytest.raises(InvalidVector, match="7 bytes"):
+            references.embeddings(session, "ada", MODEL_ID)
+
+
+def _together(actions) -> None:
+    threads = [threading.Thread(target=action) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
+from .preprocess import Grey, as_grey
+
 _PAPER = 255
 _OVERSAMPLING = 2  # a pen grows by half a canvas pixel at a time
 
@@ -30,22 +31,22 @@ class Augmentation:
     blur: float = 0.0
     erase: float = 0.0
 
-    def __call__(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    def __call__(self, pixels: Grey, rng: np.random.Generator) -> Grey:
         """One image (H, W), uint8 -> a changed copy of its shape; what opens is white paper."""
         height, width = pixels.shape
         large = self._warp(pixels, rng)
         if self.pen:
             large = self._change_pen(large, rng)
-        result = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
+        result = as_grey(cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA))
         if self.blur and rng.random() < 0.5:
-            result = cv2.GaussianBlur(result, (0, 0), rng.uniform(0.1, self.blur))
+            result = as_grey(cv2.GaussianBlur(result, (0, 0), rng.uniform(0.1, self.blur)))
         if rng.random() < self.erase:
             h, w = (int(side * rng.uniform(0.05, 0.2)) for side in (height, width))
             top, left = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
             result[top : top + h, left : left + w] = _PAPER
         return result
 
-    def _warp(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    def _warp(self, pixels: Grey, rng: np.random.Generator) -> Grey:
         height, width = pixels.shape
         size = (width * _OVERSAMPLING, height * _OVERSAMPLING)
         angle, lean = np.deg2rad(
@@ -66,23 +67,19 @@ class Augmentation:
         if self.elastic:
             map_x += self._displacement(size, rng)
             map_y += self._displacement(size, rng)
-        return cv2.remap(
-            pixels,
-            map_x,
-            map_y,
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=_PAPER,
+        border = cv2.BORDER_CONSTANT
+        return as_grey(
+            cv2.remap(pixels, map_x, map_y, cv2.INTER_LINEAR, borderMode=border, borderValue=_PAPER)
         )
 
     def _displacement(self, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
         coarse = rng.normal(0, self.elastic, (3, 6)).astype(np.float32)
         return np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC))
 
-    def _change_pen(self, large: Pixels, rng: np.random.Generator) -> Pixels:
+    def _change_pen(self, large: Grey, rng: np.random.Generator) -> Grey:
         steps = int(rng.integers(-1, round(self.pen * _OVERSAMPLING) + 1))
         if steps == 0:
             return large
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (abs(steps) + 1, abs(steps) + 1))
         # Ink is dark, so eroding the brightness makes strokes thicker.
-        return np.asarray((cv2.erode if steps > 0 else cv2.dilate)(large, kernel))
+        return as_grey((cv2.erode if steps > 0 else cv2.dilate)(large, kernel))

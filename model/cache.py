@@ -59,7 +59,7 @@ class CachedImages:
 
 def _to_pixels(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The inverse of `to_range`, so that a cached image takes a quarter of the space."""
-    return np.round((values[0] + 1.0) * 127.5).astype(np.uint8)
+    return np.asarray(np.round((values[0] + 1.0) * 127.5), dtype=np.uint8)
 
 
 def _digest(paths: Sequence[Path], how: Preprocessing) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 from .cache import CachedImages, Progress
 from .dataset import Signer, Split, check_disjoint, scan_dataset, split_by_signer
 from .errors import DatasetError
+from .objectives import Part
 from .preprocess import Preprocessing
 from .sampling import writers_of
-from .train import Part
 
 ALSO_DEVELOPMENT = 0.1
 """Share of an additional corpus whose writers are kept for development."""

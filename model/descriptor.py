@@ -20,7 +20,7 @@ def orientation_histograms(images: Tensor) -> Tensor:
     are pooled smoothly over cells, and cells normalised by their 3 x 3 neighbours. H and W are
     multiples of 16.
     """
-    smooth = _gaussian(images, sigma=1.0)
+    smooth = _smooth(images)
     dx = functional.pad(smooth[..., 2:] - smooth[..., :-2], (1, 1))
     dy = functional.pad(smooth[..., 2:, :] - smooth[..., :-2, :], (0, 0, 1, 1))
     magnitude = torch.hypot(dx, dy)
@@ -28,19 +28,24 @@ def orientation_histograms(images: Tensor) -> Tensor:
     centres = torch.arange(BINS, device=images.device).view(1, BINS, 1, 1)
     away = torch.remainder(position - centres + BINS / 2, BINS) - BINS / 2
     votes = magnitude * (1 - away.abs()).clamp(min=0)
-    cells = _gaussian(votes, sigma=CELL / 2)[..., CELL // 2 :: CELL, CELL // 2 :: CELL]
+    rows, columns = (_pooling(side, images) for side in images.shape[2:])
+    cells = rows @ votes @ columns.T
     energy = functional.avg_pool2d(cells.square().sum(1, keepdim=True), 3, 1, 1)
     cells = cells / (energy + 1e-4).sqrt()
     return functional.normalize(cells.flatten(1), dim=1)
 
 
-def _gaussian(images: Tensor, sigma: float) -> Tensor:
-    radius = round(3 * sigma)
-    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    weights = weights / weights.sum()
-    batch, channels, height, width = images.shape
-    flat = functional.pad(images.reshape(-1, 1, height, width), (radius,) * 4, mode="replicate")
-    flat = functional.conv2d(flat, weights.view(1, 1, 1, -1))
-    flat = functional.conv2d(flat, weights.view(1, 1, -1, 1))
-    return flat.reshape(batch, channels, height, width)
+def _pooling(side: int, like: Tensor) -> Tensor:
+    """Weights (side / 16, side) that average smoothly around the middle of each cell."""
+    pixels = torch.arange(side, device=like.device, dtype=like.dtype)
+    middles = torch.arange(CELL // 2, side, CELL, device=like.device, dtype=like.dtype)
+    weights = torch.exp(-0.5 * ((pixels[None] - middles[:, None]) / (CELL / 2)) ** 2)
+    return weights / weights.sum(1, keepdim=True)
+
+
+def _smooth(images: Tensor) -> Tensor:
+    """Binomial 5 x 5, a Gaussian of sigma 1; the border is repeated."""
+    weights = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=images.device) / 16
+    padded = functional.pad(images, (2, 2, 2, 2), mode="replicate")
+    across = functional.conv2d(padded, weights.view(1, 1, 1, 5))
+    return functional.conv2d(across, weights.view(1, 1, 5, 1))

@@ -164,13 +164,13 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
 def _to_grey(image: Image.Image) -> Grey:
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):
         wide = np.asarray(image).astype(np.int64)
-        return np.clip(wide >> 8, 0, 255).astype(np.uint8)
+        return as_grey(np.clip(wide >> 8, 0, 255))
     if image.mode == "F":
         return _stretch(np.asarray(image, dtype=np.float64))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         paper = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(paper, image.convert("RGBA"))
-    return np.asarray(image.convert("L"))
+    return as_grey(np.asarray(image.convert("L")))
 
 
 def _stretch(values: NDArray[np.float64]) -> Grey:
@@ -231,7 +231,7 @@ def _flatten_lighting(grey: Grey) -> Grey:
     small = cv2.resize(grey, eighth, interpolation=cv2.INTER_AREA)
     paper = cv2.blur(cv2.dilate(small, np.ones((15, 15), np.uint8)), (15, 15))
     paper = cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR)
-    return cv2.divide(grey, np.maximum(paper, 32), scale=255)
+    return as_grey(cv2.divide(grey, np.maximum(paper, 32), scale=255))
 
 
 def _drop_specks(ink: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -239,7 +239,7 @@ def _drop_specks(ink: NDArray[np.bool_]) -> NDArray[np.bool_]:
     areas = stats[:, cv2.CC_STAT_AREA]
     areas[0] = 0  # the paper
     keep = areas >= max(4.0, SPECK_SHARE * areas.sum())
-    return keep[labels]
+    return np.asarray(keep[labels], dtype=np.bool_)
 
 
 def strokes_canvas(ink: NDArray[np.bool_], how: Preprocessing) -> NDArray[np.float32]:
@@ -256,16 +256,21 @@ def strokes_canvas(ink: NDArray[np.bool_], how: Preprocessing) -> NDArray[np.flo
     scale = margin * min(working[0] / box.shape[1], working[1] / box.shape[0])
     size = (max(round(box.shape[1] * scale), 1), max(round(box.shape[0] * scale), 1))
     shrinks = scale < 1
-    box = cv2.resize(box, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    scaled = cv2.resize(box, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     # Below one half, so that a hairline scanned finely does not vanish when it is shrunk.
-    box = np.where(box > (50 if shrinks else 127), 255, 0).astype(np.uint8)
-    canvas = np.zeros((working[1], working[0]), np.uint8)
+    box = np.where(scaled > (50 if shrinks else 127), 255, 0).astype(np.uint8)
+    large = np.zeros((working[1], working[0]), np.uint8)
     top, left = (working[1] - size[1]) // 2, (working[0] - size[0]) // 2
-    canvas[top : top + size[1], left : left + size[0]] = box
+    large[top : top + size[1], left : left + size[0]] = box
     # Thinner than three pixels a stroke would not survive the median.
-    canvas = cv2.medianBlur(cv2.dilate(canvas, np.ones((3, 3), np.uint8)), 5)
-    canvas = cv2.resize(canvas, (how.width, how.height), interpolation=cv2.INTER_AREA)
-    return to_range(255 - canvas)
+    smooth = cv2.medianBlur(cv2.dilate(large, np.ones((3, 3), np.uint8)), 5)
+    canvas = cv2.resize(smooth, (how.width, how.height), interpolation=cv2.INTER_AREA)
+    return to_range(255 - as_grey(canvas))
+
+
+def as_grey(pixels: NDArray[Any]) -> Grey:
+    """The same pixels as uint8: OpenCV and Pillow keep the type, but their stubs do not say so."""
+    return np.asarray(pixels, dtype=np.uint8)
 
 
 def to_range(pixels: Grey) -> NDArray[np.float32]:

@@ -63,9 +63,9 @@ WRITERS = Recipe(
         rotation=8.0, shear=6.0, scale=0.12, shift=0.03, elastic=0.8, pen=1.0, blur=0.6, erase=0.1
     ),
     sampling="writers",
-    descriptor_epochs=4,
-    epochs=16,
-    steps=130,
+    descriptor_epochs=3,
+    epochs=14,
+    steps=120,
     learning_rate=8e-4,
     weight_decay=0.05,
     warmup_steps=50,

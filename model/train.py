@@ -6,39 +6,24 @@ import io
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from . import evaluate
-from .cache import CachedImages
 from .checkpoint import Checkpoint, save_checkpoint
-from .descriptor import orientation_histograms
 from .errors import TrainingError
 from .files import write_atomically
-from .losses import contrastive_loss, multi_similarity_loss
-from .preprocess import to_range
+from .objectives import Objective, Part
 from .recipes import Recipe
-from .sampling import Writer, balanced_pairs, writer_batches
 from .siamese import SiameseNet
 
-Pixels = NDArray[np.uint8]
 LOG_FIELDS = ("epoch", "loss", "skilled_eer", "random_eer", "learning_rate", "seconds")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """One part of the split: its writers and their images, rows counted within the part."""
-
-    writers: tuple[Writer, ...]
-    images: CachedImages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +48,9 @@ class Trainer:
         reporter: Reporter,
         focus: str | None = None,
     ) -> None:
-        self.recipe, self.train_part, self.validation = recipe, train, validation
-        self.folder, self.device, self.reporter, self.focus = folder, device, reporter, focus
+        self.recipe, self.validation = recipe, validation
+        self.folder, self.device, self.reporter = folder, device, reporter
+        self.objective = Objective(recipe, train, device, focus)
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             self.model = SiameseNet(
@@ -88,7 +74,6 @@ class Trainer:
         self.best_error = math.inf
         self.best_weights: dict[str, Tensor] = {}
         self.log: list[dict[str, float]] = []
-        self._mean_descriptor: Tensor | None = None
         self._resume()
 
     def fit(self) -> dict[str, Tensor]:
@@ -128,7 +113,8 @@ class Trainer:
         losses = []
         with torch.random.fork_rng():
             torch.manual_seed(hash((self.recipe.seed, epoch)))
-            steps, batch_losses = self._losses(epoch)
+            rng = np.random.default_rng((self.recipe.seed, epoch))
+            steps, batch_losses = self.objective.losses(self.model, epoch, rng)
             for number, loss in enumerate(batch_losses, start=1):
                 losses.append(self._descend(loss, steps))
                 self.reporter.step(epoch + 1, number, steps, float(np.mean(losses[-20:])))
@@ -145,7 +131,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
@@ -171,96 +157,6 @@ class Trainer:
                 value.lerp_(current[name], 1 - decay)
             else:
                 value.copy_(current[name])
-
-    def _losses(self, epoch: int) -> tuple[int, Iterator[Tensor]]:
-        rng = np.random.default_rng((self.recipe.seed, epoch))
-        if self.recipe.sampling == "pairs":
-            return self._pair_losses(epoch, rng)
-        return self._writer_losses(epoch, rng)
-
-    def _pair_losses(self, epoch: int, rng: np.random.Generator) -> tuple[int, Iterator[Tensor]]:
-        recipe = self.recipe
-        pairs = balanced_pairs(self.train_part.writers, rng=rng)
-        batches = [slice(i, i + recipe.batch) for i in range(0, len(pairs), recipe.batch)]
-        batches = [b for b in batches if b.stop <= len(pairs)] or batches  # BatchNorm needs full
-        batches = batches[: recipe.steps]
-        share = epoch / max(recipe.epochs - 1, 1)
-        margin = recipe.margin[0] + share * (recipe.margin[1] - recipe.margin[0])
-
-        def losses() -> Iterator[Tensor]:
-            for batch in batches:
-                first = self._augmented(pairs.first[batch], rng)
-                second = self._augmented(pairs.second[batch], rng)
-                same = torch.from_numpy(pairs.same[batch]).to(self.device)
-                with self._mixed_precision():
-                    distances, _, _ = self.model(first, second)
-                yield contrastive_loss(distances, same, margin)
-
-        return len(batches), losses()
-
-    def _writer_losses(self, epoch: int, rng: np.random.Generator) -> tuple[int, Iterator[Tensor]]:
-        recipe = self.recipe
-        per_batch = min(recipe.writers_per_batch, len(self.train_part.writers))
-        images = per_batch * recipe.images_each * 2
-        steps = recipe.steps or max(len(self.train_part.images.pixels) // images, 1)
-        batches = writer_batches(
-            self.train_part.writers,
-            steps=steps,
-            per_batch=per_batch,
-            images_each=recipe.images_each,
-            focus=self.focus,
-            rng=rng,
-        )
-
-        past = epoch - recipe.descriptor_epochs
-        descriptor_weight = min(1 - past / (recipe.epochs - recipe.descriptor_epochs), 1.0)
-
-        def losses() -> Iterator[Tensor]:
-            for batch in batches:
-                inputs = self._augmented(batch.rows, rng)
-                writers = torch.from_numpy(batch.writers).to(self.device)
-                genuine = torch.from_numpy(batch.genuine).to(self.device)
-                with self._mixed_precision():
-                    embeddings = self.model.embed(inputs)
-                loss = embeddings.new_zeros(())
-                if past >= 0:
-                    loss = multi_similarity_loss(
-                        embeddings,
-                        writers,
-                        genuine,
-                        own_forgery_weight=recipe.own_forgery_weight,
-                    )
-                if recipe.descriptor_epochs:
-                    loss = loss + descriptor_weight * self._descriptor_loss(inputs, embeddings)
-                yield loss
-
-        return steps, losses()
-
-    def _descriptor_loss(self, inputs: Tensor, embeddings: Tensor) -> Tensor:
-        """One minus the cosine between embeddings and what their images' descriptors say.
-
-        The descriptor's mean over the training set is taken off first: it says what all
-        signatures share. It fills the first dimensions of the embedding.
-        """
-        if self._mean_descriptor is None:
-            sample = np.linspace(0, len(self.train_part.images.pixels) - 1, 1000).astype(np.intp)
-            images = torch.from_numpy(self.train_part.images.images(sample)).to(self.device)
-            self._mean_descriptor = orientation_histograms(images).mean(0)
-        target = orientation_histograms(inputs) - self._mean_descriptor
-        width = target.shape[1]
-        padded = functional.pad(target, (0, embeddings.shape[1] - width))
-        return 1 - functional.cosine_similarity(padded, embeddings).mean()
-
-    def _augmented(self, rows: NDArray[np.intp], rng: np.random.Generator) -> Tensor:
-        images, augment = self.train_part.images, self.recipe.augmentation
-        changed = np.stack([augment(images.pixels[row], rng) for row in rows])
-        return torch.from_numpy(to_range(changed)).to(self.device)
-
-    def _mixed_precision(self) -> torch.autocast:
-        enabled = self.device.type == "cuda" or (
-            self.device.type == "cpu" and torch.cpu._is_amx_tile_supported()
-        )
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def _validate(self) -> evaluate.Scores:
         vectors = evaluate.embed_rows(self.average, self.validation.images, self.device)

@@ -1,0 +1,105 @@
+"""An embedder without a network: the "image" says which vector it wants, so distances are chosen.
+
+It keeps the contract of `model.inference.Embedder`; `tests/worker/test_fakes.py` holds both to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import BlankImage, ImageTooLarge, PageNotFound, RegionOutside, UnreadableImage
+from model.preprocess import Preprocessing
+from model.scoring import Scoring
+
+EMBEDDING_SIZE = 512
+MAGIC = b"fake:"
+BLANK = MAGIC + b"blank"
+
+
+def ink(angle: float, note: str = "") -> bytes:
+    """A document whose embedding lies at `angle` (radians) from that of `ink(0)`.
+
+    Two documents at angles a and b are 2 sin(|a - b| / 2) apart; `note` changes the bytes only.
+    """
+    return MAGIC + f"{angle!r} {note}".encode()
+
+
+@dataclass(kw_only=True)
+class FakeEmbedder:
+    """Embeds `ink(angle)` as (cos angle, sin angle, 0, ...); everything else is unreadable."""
+
+    name: str = "fake"
+    scoring: Scoring = field(default_factory=lambda: Scoring(thresholds={1: 0.5}))
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    backbone: str = "fake"
+    size: int = 224
+    threshold: float = 0.5
+    prepared: int = 0
+    embedded: int = 0
+
+    @property
+    def model_id(self) -> str:
+        return hashlib.sha256(self.name.encode()).hexdigest()
+
+    @property
+    def source(self) -> str:
+        return f"{self.name}.pt"
+
+    def prepare(
+        self,
+        data: bytes,
+        *,
+        page: int | None = None,
+        region: tuple[int, int, int, int] | None = None,
+        max_pixels: int = 100_000_000,
+    ) -> NDArray[np.float32]:
+        self.prepared += 1
+        if not data.startswith(MAGIC):
+            raise UnreadableImage("The file is not a PNG, JPEG, BMP or TIFF image.")
+        if page not in (None, 1):
+            raise PageNotFound(f"Page {page} was asked for, but the document has 1.")
+        if region is not None and region[0] + region[2] > self.size:
+            raise RegionOutside("The region does not lie within the page.")
+        if max_pixels < self.size**2:
+            raise ImageTooLarge("The image declares more pixels than the limit allows.")
+        if data == BLANK:
+            raise BlankImage("The image holds no ink.")
+        canvas = np.zeros((1, self.preprocessing.height, self.preprocessing.width), np.float32)
+        canvas[0, 0, 0] = float(data.removeprefix(MAGIC).split()[0])
+        return canvas
+
+    def embed(
+        self, images: Sequence[NDArray[np.float32]] | NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        batch = np.stack(list(images))
+        self.embedded += len(batch)
+        vectors = np.zeros((len(batch), EMBEDDING_SIZE), np.float32)
+        vectors[:, 0] = np.cos(batch[:, 0, 0, 0])
+        vectors[:, 1] = np.sin(batch[:, 0, 0, 0])
+        return vectors
+
+
+class Trouble:
+    """Stands in for any collaborator and fails: each method raises the next of `errors`.
+
+    When they are used up, calls go through to `inner`.
+    """
+
+    def __init__(self, inner: Any, *errors: Exception) -> None:
+        self._inner = inner
+        self._errors = list(errors)
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._errors:
+                raise self._errors.pop(0)
+            return getattr(self._inner, name)(*args, **kwargs)
+
+        value = getattr(self._inner, name)
+        return call if callable(value) else value

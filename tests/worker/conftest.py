@@ -1,0 +1,78 @@
+"""A desk to work at: a folder of documents, an image store, a fake or a tiny real embedder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.checkpoint import Checkpoint, save_checkpoint
+from model.preprocess import Preprocessing
+from model.scoring import Scoring
+from model.siamese import SiameseNet
+from storage.images import Images, S3Config
+from tests.fakes import FakeEmbedder
+from worker.runtime import close_runtimes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """A folder that documents may come from, beside a folder that is the store."""
+
+    inbox: Path
+    store: Path
+
+    def put(self, name: str, data: bytes) -> str:
+        """Lay a document into the inbox; returns its URI."""
+        path = self.inbox / name
+        path.write_bytes(data)
+        return path.as_uri()
+
+    @property
+    def images(self) -> Images:
+        return Images(
+            roots=(self.inbox,),
+            buckets=(),
+            store=self.store.as_uri(),
+            s3=S3Config(),
+            max_bytes=1_000_000,
+        )
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    return Desk(inbox=inbox, store=tmp_path / "store")
+
+
+@pytest.fixture
+def embedder() -> FakeEmbedder:
+    return FakeEmbedder()
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real checkpoint with random weights: only the same picture is close to a picture."""
+    torch.manual_seed(7)
+    model = SiameseNet("test_mambaout").eval()
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pt"
+    checkpoint = Checkpoint(
+        weights=model.state_dict(),
+        backbone="test_mambaout",
+        size=96,
+        threshold=0.05,
+        preprocessing=Preprocessing(height=64, width=96),
+        scoring=Scoring(thresholds={1: 0.05}),
+    )
+    save_checkpoint(path, checkpoint)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _fresh_runtimes() -> Iterator[None]:
+    yield
+    close_runtimes()

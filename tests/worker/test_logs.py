@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import structlog
+
+from worker.logs import configure, get_logger
+from worker.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err.splitlines()
+
+
+def test_events_and_other_log_lines_come_out_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Settings(log_format="json"))
+    with structlog.contextvars.bound_contextvars(job_id="j1", signer_id="ada"):
+        get_logger("worker.x").info("decided", verdict="accept")
+        logging.getLogger("celery").warning("lost %s", "broker")
+    event, other = map(json.loads, lines(capsys))
+    assert event["event"] == "decided"
+    assert (event["verdict"], event["job_id"], event["level"]) == ("accept", "j1", "info")
+    assert (other["event"], other["signer_id"]) == ("lost broker", "ada")
+
+
+def test_a_traceback_stays_within_its_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Settings(log_format="json"))
+    try:
+        _ = 1 / 0
+    except ZeroDivisionError:
+        get_logger("worker.x").warning("failed", exc_info=True)
+    (line,) = lines(capsys)
+    assert "ZeroDivisionError" in json.loads(line)["exception"]
+
+
+def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Settings(log_format="text"))
+    get_logger("worker.x").info("decided", verdict="accept")
+    (line,) = lines(capsys)
+    assert "decided" in line
+    assert "verdict=accept" in line
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_images_vectors_and_local_variables_stay_out(
+    form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(Settings(log_format=form))
+    image = b"\x89PNG secret pixels"
+    get_logger("worker.x").info("seen", image=image, vector=np.full(512, 0.125))
+    try:
+        raise RuntimeError("a bug")
+    except RuntimeError:
+        get_logger("worker.x").warning("failed", exc_info=True)
+    text = "\n".join(lines(capsys))
+    assert "18 bytes" in text
+    assert "secret pixels" not in text
+    assert "0.125" not in text
+
+
+def test_what_is_below_the_level_is_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Settings(log_level="warning"))
+    get_logger("worker.x").info("quiet")
+    assert lines(capsys) == []
+
+
+def test_credentials_of_the_object_store_are_not_logged_at_debug_level() -> None:
+    configure(Settings(log_level="debug"))
+    assert not logging.getLogger("botocore.auth").isEnabledFor(logging.DEBUG)

@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from math import pi, sin
+from typing import Any
+
+import pytest
+from sqlalchemy import event, func, select
+
+from model.errors import BlankImage
+from storage import decisions, jobs, references, signers
+from storage.database import Sessions
+from storage.errors import DatabaseUnavailable, JobConflict, StoreUnavailable
+from storage.tables import Decision, Job
+from tests.fakes import BLANK, FakeEmbedder, Trouble, ink
+from tests.worker.conftest import Desk
+from worker.enrolment import enroll
+from worker.messages import VerifyRequest
+from worker.pipeline import Outcome, fail, verify
+
+Verify = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(sessions: Sessions, desk: Desk, embedder: FakeEmbedder) -> Verify:
+    """`verify` with the usual collaborators, of which a test replaces those it is about."""
+
+    def call(request: VerifyRequest, **other: Any) -> Outcome:
+        usual = {"sessions": sessions, "images": desk.images, "embedder": embedder}
+        return verify(request, **usual | other)
+
+    return call
+
+
+@pytest.fixture
+def ada(sessions: Sessions, desk: Desk, embedder: FakeEmbedder) -> str:
+    """A signer with references at angles 0 and 0.2."""
+    specimens = [("first.png", ink(0)), ("second.png", ink(0.2))]
+    enroll("ada", specimens, sessions=sessions, images=desk.images, embedder=embedder)
+    return "ada"
+
+
+def asked(document: str, **fields: Any) -> VerifyRequest:
+    usual: dict[str, Any] = {"job_id": "j1", "signer_id": "ada"}
+    return VerifyRequest(document=document, **usual | fields)
+
+
+def job_of(sessions: Sessions, job_id: str = "j1") -> Job:
+    with sessions() as session:
+        return jobs.get(session, job_id)
+
+
+def test_a_genuine_document_is_accepted_and_all_its_grounds_are_recorded(
+    run: Verify, ada: str, sessions: Sessions, desk: Desk, embedder: FakeEmbedder
+) -> None:
+    uri = desk.put("a.png", ink(0.3))
+    outcome = run(asked(uri, metadata={"branch": 12}))
+    assert outcome.verdict == "accept"
+    assert outcome.distance == pytest.approx(2 * sin(0.05), abs=1e-5)
+    assert outcome.score == pytest.approx(outcome.distance)
+    assert outcome.threshold == 0.5
+    with sessions() as session:
+        ids = [reference.id for reference in references.of_signer(session, ada)]
+    assert [pair["reference"] for pair in outcome.distances] == ids
+    assert outcome.distances[0]["distance"] == pytest.approx(2 * sin(0.15), abs=1e-5)
+    assert outcome.nearest_reference == ids[1]
+    assert outcome.model_id == embedder.model_id
+    assert (outcome.preprocessing, outcome.rule) == ("strokes/1 224x224", "nearest")
+    assert outcome.document_sha256 == hashlib.sha256(ink(0.3)).hexdigest()
+    assert outcome.upstream == {"branch": 12}
+    assert outcome.error_code is None
+    times = (outcome.fetch_ms, outcome.preprocess_ms, outcome.embed_ms)
+    assert outcome.total_ms is not None
+    assert 0 <= sum(part or 0 for part in times) <= outcome.total_ms
+    assert job_of(sessions).status == "done"
+    with sessions() as session:
+        row = decisions.get(session, "j1")
+        assert row is not None
+        assert Outcome.of(row) == outcome
+
+
+def test_another_hand_is_rejected(run: Verify, ada: str, desk: Desk) -> None:
+    outcome = run(asked(desk.put("a.png", ink(pi / 2))))
+    assert outcome.verdict == "reject"
+    assert outcome.score is not None
+    assert outcome.score > 0.5
+
+
+@pytest.mark.parametrize(
+    ("code", "data", "fields"),
+    [
+        ("unreadable_image", b"no image", {}),
+        ("blank_image", BLANK, {}),
+        ("page_not_found", ink(0), {"page": 2}),
+        ("region_outside_page", ink(0), {"region": (200, 0, 200, 10)}),
+        ("unknown_signer", ink(0), {"signer_id": "nobody"}),
+        ("signer_retired", ink(0), {"signer_id": "gone"}),
+        ("no_references", ink(0), {"signer_id": "empty"}),
+        ("image_not_found", None, {}),
+    ],
+)
+def test_what_fails_for_good_is_recorded_with_its_code_and_never_accepted(
+    run: Verify,
+    ada: str,
+    sessions: Sessions,
+    desk: Desk,
+    code: str,
+    data: bytes | None,
+    fields: dict[str, Any],
+) -> None:
+    with sessions.begin() as session:
+        signers.ensure(session, "empty")
+        signers.ensure(session, "gone")
+        signers.retire(session, "gone")
+    uri = (desk.inbox / "none").as_uri() if data is None else desk.put("a.png", data)
+    outcome = run(asked(uri, **fields))
+    assert (outcome.verdict, outcome.error_code) == ("error", code)
+    assert outcome.error_message
+    assert outcome.score is None
+    assert outcome.distances == ()
+    assert job_of(sessions).status == "failed"
+    known = None if data is None else hashlib.sha256(data).hexdigest()
+    assert outcome.document_sha256 == known
+
+
+def test_a_document_outside_the_allowed_folders_is_refused(run: Verify, ada: str) -> None:
+    assert run(asked("file:///etc/hostname")).error_code == "uri_not_allowed"
+
+
+def test_references_of_another_model_are_not_compared_with(
+    run: Verify, ada: str, desk: Desk
+) -> None:
+    outcome = run(asked(desk.put("a.png", ink(0))), embedder=FakeEmbedder(name="newer"))
+    assert outcome.error_code == "model_mismatch"
+
+
+def test_too_many_pixels_are_refused(run: Verify, ada: str, desk: Desk) -> None:
+    outcome = run(asked(desk.put("a.png", ink(0))), max_pixels=100)
+    assert outcome.error_code == "image_too_large"
+
+
+def test_a_decided_job_is_answered_from_the_record_without_fetching(
+    run: Verify, ada: str, desk: Desk, sessions: Sessions, embedder: FakeEmbedder
+) -> None:
+    request = asked(desk.put("a.png", ink(0.3)))
+    first = run(request)
+    (desk.inbox / "a.png").unlink()
+    before = embedder.embedded
+    assert run(request) == first
+    assert embedder.embedded == before
+    assert job_of(sessions).deliveries == 1
+    with sessions() as session:
+        assert session.scalar(select(func.count()).select_from(Decision)) == 1
+
+
+def test_a_failed_job_stays_failed_when_delivered_again(
+    run: Verify, ada: str, desk: Desk, sessions: Sessions
+) -> None:
+    request = asked((desk.inbox / "a.png").as_uri())
+    first = run(request)
+    desk.put("a.png", ink(0))
+    assert run(request) == first
+    assert job_of(sessions).status == "failed"
+
+
+def test_of_two_workers_with_one_job_the_first_to_record_is_right(
+    run: Verify, ada: str, desk: Desk, embedder: FakeEmbedder
+) -> None:
+    request = asked(desk.put("a.png", ink(0.3)))
+    met: list[Outcome] = []
+
+    class Overtaken(FakeEmbedder):
+        def embed(self, images: Any) -> Any:
+            met.append(run(request, embedder=embedder))
+            return super().embed(images)
+
+    assert run(request, embedder=Overtaken()) == met[0]
+
+
+def test_a_job_id_that_stands_for_another_document_is_a_conflict(
+    run: Verify, ada: str, desk: Desk
+) -> None:
+    first = run(asked(desk.put("a.png", ink(0))))
+    with pytest.raises(JobConflict):
+        run(asked(desk.put("b.png", ink(2))))
+    assert run(asked(first.document)) == first
+
+
+def test_a_job_whose_workers_keep_dying_is_set_aside(
+    run: Verify, ada: str, desk: Desk, sessions: Sessions
+) -> None:
+    request = asked(desk.put("a.png", ink(0)))
+
+    class Killed(BaseException):
+        pass
+
+    class Deadly(FakeEmbedder):
+        def embed(self, images: Any) -> Any:
+            raise Killed
+
+    for _ in range(3):
+        with pytest.raises(Killed):
+            run(request, embedder=Deadly(), max_deliveries=3)
+    assert job_of(sessions).deliveries == 3
+    outcome = run(request, embedder=Deadly(), max_deliveries=3)
+    assert outcome.error_code == "poison"
+    assert "3 workers" in str(outcome.error_message)
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), RuntimeError("a bug")])
+def test_what_may_work_later_leaves_the_job_queued_and_its_delivery_uncounted(
+    run: Verify, ada: str, desk: Desk, sessions: Sessions, error: Exception
+) -> None:
+    request = asked(desk.put("a.png", ink(0)))
+    with pytest.raises(type(error)):
+        run(request, images=Trouble(desk.images, error))
+    job = job_of(sessions)
+    assert (job.status, job.deliveries) == ("queued", 0)
+    assert run(request).verdict == "accept"
+
+
+def test_a_bug_in_the_judgement_is_no_acceptance(
+    run: Verify, ada: str, desk: Desk, sessions: Sessions
+) -> None:
+    class Broken(FakeEmbedder):
+        def embed(self, images: Any) -> Any:
+            return super().embed(images) * float("nan")
+
+    with pytest.raises(ValueError, match="finite"):
+        run(asked(desk.put("a.png", ink(0))), embedder=Broken())
+    with sessions() as session:
+        assert decisions.get(session, "j1") is None
+
+
+def test_no_transaction_is_open_while_fetching_and_embedding(
+    run: Verify, ada: str, desk: Desk, sessions: Sessions, embedder: FakeEmbedder
+) -> None:
+    open_now: list[str] = []
+    engine = sessions.kw["bind"]
+    event.listen(engine, "begin", lambda _: open_now.append("begun"))
+    for ending in ("commit", "rollback"):
+        event.listen(engine, ending, lambda _: open_now.clear())
+
+    class Watched:
+        def fetch(self, uri: str) -> bytes:
+            assert not open_now
+            return desk.images.fetch(uri)
+
+    class Watching(FakeEmbedder):
+        def embed(self, images: Any) -> Any:
+            assert not open_now
+            return super().embed(images)
+
+    outcome = run(asked(desk.put("a.png", ink(0))), images=Watched(), embedder=Watching())
+    assert outcome.verdict == "accept"
+
+
+def test_the_times_of_the_stages_that_ran_are_recorded_with_a_failure(
+    run: Verify, ada: str, desk: Desk
+) -> None:
+    outcome = run(asked(desk.put("a.png", BLANK)))
+    assert outcome.error_code == BlankImage.code
+    assert outcome.fetch_ms is not None
+    assert outcome.preprocess_ms is not None
+    assert outcome.embed_ms is None
+    assert outcome.total_ms is not None
+
+
+def test_failing_a_job_without_a_row_makes_the_row(sessions: Sessions) -> None:
+    outcome = fail(asked("s3://b/k"), "store_unavailable", "It is away.", sessions=sessions)
+    assert (outcome.verdict, outcome.error_message) == ("error", "It is away.")
+    assert job_of(sessions).status == "failed"
+
+
+def test_failing_a_decided_job_leaves_the_decision(
+    run: Verify, ada: str, desk: Desk, sessions: Sessions
+) -> None:
+    request = asked(desk.put("a.png", ink(0)))
+    first = run(request)
+    assert fail(request, "internal_error", "Late.", sessions=sessions) == first
+    assert job_of(sessions).status == "done"
+
+
+def test_without_a_database_nothing_is_decided(
+    run: Verify, desk: Desk, embedder: FakeEmbedder
+) -> None:
+    from storage.database import make_engine, make_sessions
+
+    engine = make_engine("postgresql+psycopg://nobody@127.0.0.1:1/none")
+    with pytest.raises(DatabaseUnavailable):
+        run(asked(desk.put("a.png", ink(0))), sessions=make_sessions(engine))
+    assert embedder.prepared == 0
+    engine.dispose()
+
+
+def test_an_image_above_the_byte_limit_is_refused(run: Verify, ada: str, desk: Desk) -> None:
+    uri = desk.put("a.png", ink(0, "x" * 1_000_001))
+    assert run(asked(uri)).error_code == "document_too_large"

@@ -1,0 +1,94 @@
+"""The Celery application. `celery -A worker.app worker` finds it here as `app`.
+
+Importing this module reads nothing; the application is made from the environment when `app`
+is first asked for.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from celery import Celery
+
+from worker.errors import NoBroker
+from worker.settings import Settings, SettingsError, load_settings
+
+NAME = "sigctl"
+REQUEUE_TASK = "sigctl.requeue"
+CONNECT_SECONDS = 5
+# A retry waits inside a worker until its time comes. Without a bound, a long outage of the
+# database would draw the whole queue into the workers' memory.
+WAITING_RETRIES = 1000
+
+
+@cache
+def make_app(settings: Settings) -> Celery:
+    """The application for these settings, made once. Raises NoBroker when none is configured."""
+    if settings.broker_url is None:
+        raise NoBroker(
+            "No broker is configured: set SIGCTL_BROKER_URL, for example redis://localhost:6379/0."
+        )
+    app = Celery(NAME, set_as_current=False, include=["worker.tasks"])
+    app.conf.update(_configuration(settings))
+    return app
+
+
+def worker_arguments(settings: Settings) -> list[str]:
+    """Arguments for `make_app(settings).worker_main(...)`; all else is in the configuration."""
+    return ["worker", "--without-gossip", "--without-mingle", "--loglevel", settings.log_level]
+
+
+def _configuration(settings: Settings) -> dict[str, Any]:
+    limited = settings.pool == "prefork"  # threads cannot be interrupted
+    return {
+        "broker_url": settings.broker_url,
+        "broker_transport": "worker.broker:Transport",
+        "broker_transport_options": transport_options(settings),
+        "broker_connection_timeout": CONNECT_SECONDS,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "task_default_queue": settings.queue,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        # The decision row is the result. A result backend that is away would turn finished
+        # tasks into failed ones.
+        "task_ignore_result": True,
+        # Acknowledged when done, redelivered when the worker dies; the job's row counts how
+        # often, because Celery would redeliver a document that kills its worker for ever.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_eta_task_limit": WAITING_RETRIES,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_pool": settings.pool,
+        "worker_concurrency": settings.concurrency,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "task_time_limit": settings.job_timeout if limited else None,
+        "task_soft_time_limit": 0.9 * settings.job_timeout if limited else None,
+        "beat_schedule": {
+            "requeue": {"task": REQUEUE_TASK, "schedule": settings.requeue_after / 2}
+        },
+    }
+
+
+def transport_options(settings: Settings) -> dict[str, Any]:
+    """The same for every process on this Redis database: the shortest timeout would win."""
+    return {
+        "visibility_timeout": settings.visibility_timeout,
+        # Look every second for messages of workers that died; the default is every 100 s.
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_keepalive": True,
+    }
+
+
+def __getattr__(name: str) -> Celery:
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return make_app(load_settings())
+    except (SettingsError, NoBroker) as error:
+        raise SystemExit(str(error)) from None

@@ -1,0 +1,175 @@
+"""What an upstream system imports: submit a document, wait for the decision, send lost jobs again.
+
+    from worker.client import submit, wait
+    job_id = submit("ACC-0042", "s3://scans/2026/cheque-17.png", metadata={"branch": 12})
+    outcome = wait(job_id, timeout=30)
+
+The job's row is written before the message is sent, so a broker that fails loses no job.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from kombu.exceptions import OperationalError
+
+from storage import decisions, jobs
+from storage.tables import QUEUED, RUNNING, Job
+from worker.delivery import Again, deliver
+from worker.errors import BrokerUnavailable, NotDecided
+from worker.messages import TASK, VerifyRequest, parse
+from worker.pipeline import Outcome
+from worker.runtime import Runtime, get_runtime
+from worker.settings import Settings
+from worker.transactions import transaction
+
+UNDECIDED = (QUEUED, RUNNING)
+POLL_SECONDS = 0.2
+
+
+def submit(
+    signer_id: str,
+    document: str,
+    *,
+    job_id: str | None = None,
+    page: int | None = None,
+    region: Sequence[int] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+) -> str:
+    """Ask whether `signer_id` signed `document`; returns the job's id, made up if not given.
+
+    The same job id again is harmless: there is one decision. Without a broker the job is done
+    before this returns. Raises InvalidMessage, JobConflict when the id stands for another
+    question, DatabaseUnavailable, and BrokerUnavailable when the job is recorded but not sent.
+    """
+    request = parse(
+        {
+            "job_id": str(uuid.uuid4()) if job_id is None else job_id,
+            "signer_id": signer_id,
+            "document": document,
+            "page": page,
+            "region": region,
+            "metadata": metadata,
+        }
+    )
+    runtime = get_runtime(settings)
+    if _record(request, runtime).status in UNDECIDED:
+        _dispatch(request, runtime)
+    return request.job_id
+
+
+def wait(
+    job_id: str,
+    *,
+    timeout: float = 60.0,
+    poll: float = POLL_SECONDS,
+    settings: Settings | None = None,
+) -> Outcome:
+    """The decision of a job, as soon as there is one.
+
+    Raises UnknownJob, and NotDecided after `timeout` seconds.
+    """
+    sessions = get_runtime(settings).sessions
+    deadline = time.monotonic() + timeout
+    while True:
+        with transaction(sessions) as session:
+            decision = decisions.get(session, job_id)
+            if decision is not None:
+                return Outcome.of(decision)
+            status = jobs.get(session, job_id).status
+        if time.monotonic() >= deadline:
+            raise NotDecided(f"Job {job_id} is still {status} after {timeout:g} s.")
+        time.sleep(poll)
+
+
+def requeue(
+    older_than: float | timedelta | None = None, *, settings: Settings | None = None
+) -> list[str]:
+    """Send again every job that nothing was heard of for `older_than` (seconds, or a timedelta).
+
+    The default is SIGCTL_REQUEUE_AFTER. Returns the ids of the jobs sent, oldest first. A job
+    whose first message still exists is decided once all the same. Raises BrokerUnavailable.
+    """
+    runtime = get_runtime(settings)
+    if older_than is None:
+        older_than = runtime.settings.requeue_after
+    age = older_than if isinstance(older_than, timedelta) else timedelta(seconds=older_than)
+    with transaction(runtime.sessions) as session:
+        requests = [_request(job) for job in jobs.stale(session, age, statuses=UNDECIDED)]
+    for request in requests:
+        _dispatch(request, runtime)
+        _note_sent(request, runtime)
+    return [request.job_id for request in requests]
+
+
+def _record(request: VerifyRequest, runtime: Runtime) -> Job:
+    """The job's row, made now if new."""
+    with transaction(runtime.sessions) as session:
+        job, _ = jobs.submit(
+            session,
+            id=request.job_id,
+            signer_id=request.signer_id,
+            document=request.document,
+            page=request.page,
+            region=request.region,
+            upstream=request.metadata,
+        )
+        return job
+
+
+def _note_sent(request: VerifyRequest, runtime: Runtime) -> None:
+    """Restart the job's clock, so that the next round leaves it alone."""
+    with transaction(runtime.sessions) as session:
+        if jobs.get(session, request.job_id).status in UNDECIDED:
+            jobs.requeue(session, request.job_id)
+
+
+def _dispatch(request: VerifyRequest, runtime: Runtime) -> None:
+    if runtime.settings.broker_url is None:
+        _run_here(request, runtime)
+    else:
+        _send(request, runtime.settings)
+
+
+def _send(request: VerifyRequest, settings: Settings) -> None:
+    from worker.app import make_app
+
+    try:
+        make_app(settings).send_task(TASK, kwargs=request.as_kwargs(), task_id=request.job_id)
+    except (OperationalError, OSError) as error:
+        raise BrokerUnavailable(
+            f"The broker does not answer. Job {request.job_id} is recorded as queued;"
+            " `sigctl requeue` will send it.",
+            job_id=request.job_id,
+        ) from error
+
+
+def _run_here(request: VerifyRequest, runtime: Runtime) -> None:
+    """What a worker does with the message, with its pauses; the job is decided at the end."""
+    retries = 0
+    while True:
+        result = deliver(request.as_kwargs(), runtime, retries=retries)
+        if not isinstance(result, Again):
+            return
+        if not result.counted:
+            raise result.error
+        time.sleep(result.delay)
+        retries += 1
+
+
+def _request(job: Job) -> VerifyRequest:
+    return parse(
+        {
+            "job_id": job.id,
+            "signer_id": job.signer_id,
+            "document": job.document,
+            "page": job.page,
+            "region": job.region,
+            "metadata": job.upstream,
+        }
+    )

@@ -1,0 +1,78 @@
+"""Logs are events with fields: text for people or one JSON object a line, always on stderr.
+
+Events are ordinary log records, so a program that only imports `worker.client` keeps its own
+logging; the commands and the worker call `configure`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import numpy as np
+import structlog
+from structlog.stdlib import BoundLogger, ProcessorFormatter
+from structlog.typing import Processor
+
+from worker.settings import Settings
+
+
+def withhold_payloads(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Images and vectors never reach a log, not even by mistake: only their size does."""
+    for name, value in event.items():
+        if isinstance(value, bytes | bytearray | memoryview):
+            event[name] = f"<{len(value)} bytes>"
+        elif isinstance(value, np.ndarray):
+            event[name] = f"<array {value.shape}>"
+    return event
+
+
+_SHARED: tuple[Processor, ...] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    withhold_payloads,
+)
+
+
+def get_logger(name: str) -> BoundLogger:
+    """A logger of events: `log.info("decided", verdict="accept")`."""
+    logger: BoundLogger = structlog.wrap_logger(
+        logging.getLogger(name),
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=BoundLogger,
+    )
+    return logger
+
+
+def configure(settings: Settings) -> None:
+    """Send our events and everybody else's log lines through one formatter."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        ProcessorFormatter(foreign_pre_chain=_SHARED, processors=_rendering(settings.log_format))
+    )
+    logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
+    for chatty in ("botocore", "boto3", "urllib3"):  # at debug level they print credentials
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _rendering(form: str) -> list[Processor]:
+    if form == "json":
+        return [
+            ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(default=str),
+        ]
+    # Plain tracebacks: the pretty ones print local variables, and those hold images.
+    plain = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    return [ProcessorFormatter.remove_processors_meta, plain]

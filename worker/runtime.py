@@ -1,0 +1,109 @@
+"""The parts that a process needs, each made once, on first use, under a lock.
+
+Lazily, because a CUDA context and OpenMP's threads do not survive a fork: a prefork child
+makes its own. Under a lock, because in a thread pool all first jobs arrive together.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from storage.database import make_engine, make_sessions
+from storage.images import Images, S3Config
+from worker.settings import Settings, load_settings
+
+if TYPE_CHECKING:  # importing torch takes seconds that submitting a job need not pay
+    from model.inference import Embedder
+
+
+class Runtime:
+    """Settings, and what is built from them: database sessions, image store, embedder."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._lock = threading.RLock()
+        self._engine: Engine | None = None
+        self._sessions: sessionmaker[Session] | None = None
+        self._images: Images | None = None
+        self._embedder: Embedder | None = None
+
+    @property
+    def sessions(self) -> sessionmaker[Session]:
+        """Makes database sessions; connects when one is first used."""
+        with self._lock:
+            if self._sessions is None:
+                self._engine = make_engine(self.settings.database_url)
+                self._sessions = make_sessions(self._engine)
+            return self._sessions
+
+    @property
+    def images(self) -> Images:
+        """Documents and enrolled images; connects when one is first fetched."""
+        with self._lock:
+            if self._images is None:
+                self._images = make_images(self.settings)
+            return self._images
+
+    @property
+    def embedder(self) -> Embedder:
+        """The model of this process. Raises CheckpointError when it cannot be loaded."""
+        with self._lock:
+            if self._embedder is None:
+                from model.inference import load_embedder
+
+                self._embedder = load_embedder(
+                    self.settings.checkpoint, device=self.settings.device
+                )
+            return self._embedder
+
+    def close(self) -> None:
+        """Let connections and model go; the next use makes them again."""
+        with self._lock:
+            if self._engine is not None:
+                self._engine.dispose()
+            self._engine = self._sessions = self._images = self._embedder = None
+
+
+def make_images(settings: Settings) -> Images:
+    """The image store that the settings describe."""
+    secret = settings.s3_secret_key
+    s3 = S3Config(
+        endpoint=settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=None if secret is None else secret.get_secret_value(),
+        region=settings.s3_region,
+        path_style=settings.s3_path_style,
+        connect_timeout=settings.s3_connect_timeout,
+        read_timeout=settings.s3_read_timeout,
+        retries=settings.s3_retries,
+    )
+    return Images(
+        roots=settings.roots,
+        buckets=settings.buckets,
+        store=settings.store,
+        s3=s3,
+        max_bytes=settings.max_bytes,
+    )
+
+
+_runtimes: dict[Settings, Runtime] = {}
+_runtimes_lock = threading.Lock()
+
+
+def get_runtime(settings: Settings | None = None) -> Runtime:
+    """The runtime of this process for these settings (the environment's when not given)."""
+    settings = settings or load_settings()
+    with _runtimes_lock:
+        return _runtimes.setdefault(settings, Runtime(settings))
+
+
+def close_runtimes() -> None:
+    """Close every runtime of this process."""
+    with _runtimes_lock:
+        for runtime in _runtimes.values():
+            runtime.close()
+        _runtimes.clear()

@@ -1,0 +1,407 @@
+"""The only reader of the environment: SIGCTL_* variables and `.env` become one frozen value.
+
+`Settings(...)` itself reads nothing, so a test or a caller can build one by hand;
+`load_settings()` reads, checks and names every variable that is wrong.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from dotenv import dotenv_values
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+
+from worker.errors import SettingsError
+
+__all__ = [
+    "SettingDoc",
+    "SettingValue",
+    "Settings",
+    "SettingsError",
+    "load_settings",
+    "mask_url",
+    "settings_table",
+    "variable_name",
+]
+
+PREFIX = "SIGCTL_"
+TEST_PREFIX = "SIGCTL_TEST_"  # servers for the test suite; never settings of the service
+ENV_FILE = ".env"
+
+MASK = "********"
+
+
+def _checked(check: Callable[[Any], Any]) -> BeforeValidator:
+    """`check` returns the value or raises ValueError("must be ...")."""
+    return BeforeValidator(check)
+
+
+def _number(kind: type[int | float], least: float, what: str) -> BeforeValidator:
+    def check(value: Any) -> int | float:
+        try:
+            number = kind(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"must be {what}") from None
+        if not least <= number < float("inf"):
+            raise ValueError(f"must be {what}")
+        return number
+
+    return _checked(check)
+
+
+def _choice(*allowed: str) -> BeforeValidator:
+    def check(value: Any) -> str:
+        text = str(value).lower()
+        if text not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return text
+
+    return _checked(check)
+
+
+def _boolean(value: Any) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True}
+    words |= {"0": False, "false": False, "no": False, "off": False}
+    text = str(value).lower()
+    if text not in words:
+        raise ValueError("must be true or false")
+    return words[text]
+
+
+def _database_url(value: Any) -> str:
+    scheme, _, rest = str(value).partition("://")
+    if scheme.partition("+")[0] not in ("sqlite", "postgresql") or not rest.strip():
+        raise ValueError(
+            "must be a database URL such as sqlite:///sigctl.db"
+            " or postgresql+psycopg://user:password@host/name"
+        )
+    return str(value)
+
+
+def _broker_url(value: Any) -> str:
+    parts = _split(value)
+    if parts is None or parts.scheme not in ("redis", "rediss", "redis+socket"):
+        raise ValueError("must be a Redis URL such as redis://localhost:6379/0")
+    if parts.scheme != "redis+socket" and not parts.hostname:
+        raise ValueError("must be a Redis URL such as redis://localhost:6379/0")
+    return str(value)
+
+
+def _endpoint(value: Any) -> str:
+    parts = _split(value)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http:// or https:// URL")
+    return str(value).rstrip("/")
+
+
+def _split(value: Any) -> Any:
+    """The parts of a URL, or None when it is not one (a port that is no number, say)."""
+    try:
+        parts = urlsplit(str(value))
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
+
+
+def _store(value: Any) -> str:
+    """`s3://bucket/prefix` and `file:///folder` stay; a plain folder becomes a file URI."""
+    text = str(value)
+    if text.startswith("s3://"):
+        if not urlsplit(text).netloc:
+            raise ValueError("must name a bucket, as in s3://signatures/enrolled")
+        return text
+    if text.startswith("file://"):
+        if not text.removeprefix("file://").startswith("/"):
+            raise ValueError("must be an absolute file URI, as in file:///srv/sigctl/store")
+        return text
+    if "://" in text:
+        raise ValueError("must be s3://bucket/prefix, file:///folder or a folder")
+    return Path(text).expanduser().resolve().as_uri()
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    """A comma-separated list; already split values pass."""
+    parts = value.split(",") if isinstance(value, str) else value
+    return tuple(part for part in (str(part).strip() for part in parts) if part)
+
+
+def _folders(value: Any) -> tuple[Path, ...]:
+    folders = tuple(Path(word).expanduser().resolve() for word in _words(value))
+    missing = [str(folder) for folder in folders if not folder.is_dir()]
+    if missing:
+        raise ValueError(f"must name existing folders ({', '.join(missing)} is none)")
+    return folders
+
+
+def _device(value: Any) -> str:
+    text = str(value).lower()
+    kind, _, index = text.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdigit())):
+        raise ValueError("must be auto, cpu, cuda or cuda:<number>")
+    return text
+
+
+Seconds = Annotated[float, _number(float, 1e-3, "a positive number of seconds")]
+Count = Annotated[int, _number(int, 1, "a whole number of 1 or more")]
+CountOrNone = Annotated[int, _number(int, 0, "a whole number of 0 or more")]
+Boolean = Annotated[bool, _checked(_boolean)]
+
+
+class Settings(BaseModel):
+    """Everything that can be configured. Times are seconds, sizes bytes or pixels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    database_url: Annotated[str, _checked(_database_url)] = Field(
+        "sqlite:///sigctl.db",
+        repr=False,
+        description="Where signers, jobs and decisions are kept: SQLite or PostgreSQL.",
+    )
+    broker_url: Annotated[str | None, _checked(_broker_url)] = Field(
+        None,
+        repr=False,
+        description="Redis that carries the queue. Without it, jobs run in the calling process.",
+    )
+    queue: str = Field("sigctl.verify", description="Name of the queue.")
+    store: Annotated[str, _checked(_store)] = Field(
+        default_factory=lambda: _store("store"),
+        description="Where enrolled images are kept: s3://bucket/prefix or a folder."
+        " The default is the folder `store` here.",
+    )
+    roots: Annotated[tuple[Path, ...], _checked(_folders)] = Field(
+        default_factory=lambda: (Path.cwd(),),
+        description="Folders that file:// documents may come from, separated by commas."
+        " The default is the current folder.",
+    )
+    buckets: Annotated[tuple[str, ...], _checked(_words)] = Field(
+        (), description="Buckets that s3:// documents may come from, separated by commas."
+    )
+    s3_endpoint: Annotated[str | None, _checked(_endpoint)] = Field(
+        None, description="URL of the S3 server. Without it, Amazon's."
+    )
+    s3_access_key: str | None = Field(
+        None, description="Access key. Without it, boto3 looks in its usual places."
+    )
+    s3_secret_key: SecretStr | None = Field(
+        None, description="Secret key that belongs to the access key."
+    )
+    s3_region: str = Field("us-east-1", description="Region that requests are signed for.")
+    s3_path_style: Boolean = Field(
+        True, description="Ask for /bucket/key instead of bucket.host/key."
+    )
+    s3_connect_timeout: Seconds = Field(5.0, description="Seconds to wait for a connection.")
+    s3_read_timeout: Seconds = Field(30.0, description="Seconds to wait for the next bytes.")
+    s3_retries: CountOrNone = Field(3, description="Repeated requests within one fetch.")
+    checkpoint: Path = Field(
+        Path("checkpoints/siamese_vision_mamba_femto.pt"),
+        description="The model: weights, threshold and preprocessing in one file.",
+    )
+    device: Annotated[str, _checked(_device)] = Field(
+        "auto", description="auto, cpu, cuda or cuda:<number>."
+    )
+    max_bytes: Count = Field(32 * 2**20, description="Largest document that is fetched, in bytes.")
+    max_pixels: Count = Field(100_000_000, description="Largest page that is decoded, in pixels.")
+    max_deliveries: Count = Field(
+        3,
+        description="Deliveries of one job that may end without a trace (a killed worker)"
+        " before it is set aside.",
+    )
+    max_retries: CountOrNone = Field(
+        5, description="Further tries when the image store is away or an error is unexpected."
+    )
+    retry_delay: Seconds = Field(
+        2.0, description="Longest wait before the first retry; doubles with each one."
+    )
+    retry_delay_max: Seconds = Field(60.0, description="Longest wait before any retry.")
+    job_timeout: Seconds = Field(
+        300.0, description="Seconds that one job may take; enforced by the prefork pool only."
+    )
+    visibility_timeout: Seconds = Field(
+        3600.0,
+        description="Seconds after which Redis hands an unfinished message to another worker."
+        " The same for every process that uses this Redis database.",
+    )
+    requeue_after: Seconds = Field(
+        7200.0, description="Seconds after which a job without a decision is sent again."
+    )
+    concurrency: Count = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        description="Jobs at a time in one worker. The default is the number of cores.",
+    )
+    pool: Annotated[str, _choice("threads", "solo", "prefork")] = Field(
+        "threads", description="Celery's pool: threads, solo or prefork (never with a GPU)."
+    )
+    log_level: Annotated[str, _choice("debug", "info", "warning", "error")] = Field(
+        "info", description="debug, info, warning or error."
+    )
+    log_format: Annotated[str, _choice("text", "json")] = Field(
+        "text", description="text for people, json for machines."
+    )
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        longest = self.retry_delay_max + self.job_timeout
+        if self.visibility_timeout <= longest:
+            raise ValueError(
+                "SIGCTL_VISIBILITY_TIMEOUT must exceed SIGCTL_RETRY_DELAY_MAX plus"
+                f" SIGCTL_JOB_TIMEOUT ({longest:g} s), or jobs run twice;"
+                f" it is {self.visibility_timeout:g}."
+            )
+        if self.retry_delay > self.retry_delay_max:
+            raise ValueError("SIGCTL_RETRY_DELAY must not exceed SIGCTL_RETRY_DELAY_MAX.")
+        if self.requeue_after < self.visibility_timeout:
+            raise ValueError(
+                "SIGCTL_REQUEUE_AFTER must not be shorter than SIGCTL_VISIBILITY_TIMEOUT:"
+                " until then Redis may still deliver the job itself."
+            )
+        if (self.s3_access_key is None) != (self.s3_secret_key is None):
+            raise ValueError("SIGCTL_S3_ACCESS_KEY and SIGCTL_S3_SECRET_KEY must be set together.")
+        return self
+
+    def describe(self) -> list[SettingValue]:
+        """Every setting with its value as it may be shown: secrets and URL passwords masked."""
+        return [
+            SettingValue(
+                variable=variable_name(name),
+                value=_shown(getattr(self, name)),
+                given=name in self.model_fields_set,
+            )
+            for name in type(self).model_fields
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingValue:
+    """One setting as it stands. `given` is false where the default applies."""
+
+    variable: str
+    value: str
+    given: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingDoc:
+    """One setting as the manual lists it."""
+
+    variable: str
+    meaning: str
+    default: str
+
+
+def load_settings(env: Mapping[str, str] | None = None) -> Settings:
+    """The settings from `env`, or from the process environment with `.env` below it.
+
+    Raises SettingsError with one sentence for each variable that is wrong or unknown.
+    """
+    given = _given(env)
+    problems = [_unknown(name) for name in given if name not in Settings.model_fields]
+    known = {name: value for name, value in given.items() if name in Settings.model_fields}
+    try:
+        settings = Settings.model_validate(known)
+    except ValidationError as error:
+        problems += [_sentence(item) for item in error.errors()]
+    if problems:
+        raise SettingsError(tuple(problems))
+    return settings
+
+
+def settings_table() -> list[SettingDoc]:
+    """Every variable with its meaning and default, in the order of the manual."""
+    return [
+        SettingDoc(
+            variable=variable_name(name),
+            meaning=field.description or "",
+            default=_default(field),
+        )
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def variable_name(field: str) -> str:
+    """`max_bytes` -> `SIGCTL_MAX_BYTES`."""
+    return PREFIX + field.upper()
+
+
+def mask_url(url: str) -> str:
+    """The URL with its password hidden, wherever one can stand: before the host or in the query."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    query = "&".join(_masked_pair(pair) for pair in parts.query.split("&"))
+    netloc = f"{name}{colon and ':' + MASK}{at}{host}"
+    # urlunsplit writes sqlite:///x as sqlite:/x, because sqlite is no scheme that it knows.
+    if not netloc:
+        return f"{parts.scheme}://{parts.path}" + (query and f"?{query}")
+    return urlunsplit((parts.scheme, netloc, parts.path, query, ""))
+
+
+def _masked_pair(pair: str) -> str:
+    name, equals, _ = pair.partition("=")
+    return name + equals + MASK if "pass" in name.lower() else pair
+
+
+def _given(env: Mapping[str, str] | None) -> dict[str, str]:
+    """Field name -> text, for each SIGCTL_* variable that is set to something."""
+    found: dict[str, str | None] = {}
+    if env is None:
+        found |= dotenv_values(ENV_FILE)
+        env = os.environ
+    found |= env
+    return {
+        name.upper().removeprefix(PREFIX).lower(): value.strip()
+        for name, value in found.items()
+        if name.upper().startswith(PREFIX) and not name.upper().startswith(TEST_PREFIX)
+        # Compose passes "VARIABLE=" for what is not set: empty means the default.
+        if value is not None and value.strip()
+    }
+
+
+def _unknown(field: str) -> str:
+    near = difflib.get_close_matches(field, list(Settings.model_fields), n=1)
+    hint = f" Did you mean {variable_name(near[0])}?" if near else ""
+    return f"{variable_name(field)} is not a setting.{hint}"
+
+
+def _sentence(error: Any) -> str:
+    """One pydantic error as a sentence that names the variable."""
+    reason = str(error.get("ctx", {}).get("error", error["msg"]))
+    if not error["loc"]:
+        return reason
+    field = str(error["loc"][0])
+    secret = field.endswith(("_key", "_url"))  # may hold a password: not repeated
+    value = "" if secret else f", not {str(error['input'])!r}"
+    return f"{variable_name(field)} {reason}{value}."
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, SecretStr):
+        return MASK
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return mask_url(text) if "://" in text else text
+
+
+def _default(field: FieldInfo) -> str:
+    """A default that depends on the machine is told in the meaning, not here."""
+    return "" if field.default_factory is not None else _shown(field.default)

@@ -1,0 +1,97 @@
+"""The tasks: thin shells that hand a message to `delivery` and send it again when told to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Task, shared_task, signals
+from celery.concurrency import get_implementation
+from celery.exceptions import Reject
+
+from model.errors import ModelError
+from worker import client, logs
+from worker.app import REQUEUE_TASK
+from worker.delivery import Again, deliver
+from worker.errors import BrokerUnavailable, UnsafePool
+from worker.logs import get_logger
+from worker.messages import FIELDS, TASK
+from worker.runtime import close_runtimes, get_runtime
+from worker.settings import load_settings
+
+log = get_logger(__name__)
+
+
+# typing=False: a call with wrong arguments must reach us, so that its failure is recorded.
+@shared_task(name=TASK, bind=True, typing=False)  # type: ignore[untyped-decorator]
+def verify(self: Task, *values: Any, **named: Any) -> None:
+    """sigctl.verify(job_id, signer_id, document, page=None, region=None, metadata=None)"""
+    message = {**dict(zip(FIELDS, values, strict=False)), **named}
+    if len(values) > len(FIELDS):
+        message["arguments"] = len(values)  # no field has this name, so parsing refuses it
+    result = deliver(message, get_runtime(), retries=self.request.retries or 0)
+    if isinstance(result, Again):
+        _send_again(self, result)
+
+
+@shared_task(name=REQUEUE_TASK)  # type: ignore[untyped-decorator]
+def requeue() -> None:
+    """Send jobs again that have waited too long; the beat schedule calls this."""
+    try:
+        sent = client.requeue()
+    except BrokerUnavailable as error:
+        log.warning("requeue_failed", reason=str(error))
+    else:
+        log.info("requeued", jobs=len(sent))
+
+
+def _send_again(task: Task, again: Again) -> None:
+    """Queue a copy for later. `Task.retry` would drop the message if the broker were away now."""
+    request = task.request
+    copy = task.signature_from_request(
+        request, countdown=again.delay, retries=(request.retries or 0) + again.counted
+    )
+    try:
+        copy.apply_async()
+    except Exception as error:
+        log.warning("retry_not_sent", reason=str(error))
+        raise Reject(str(error), requeue=True) from error
+
+
+def _set_up_logging(**_: Any) -> None:
+    logs.configure(load_settings())
+
+
+def _check_before_start(sender: Any = None, **_: Any) -> None:
+    """Refuse to start where every job would fail. Raises SystemExit with the reason."""
+    runtime = get_runtime()
+    logs.configure(runtime.settings)  # Celery asks for it only later
+    try:
+        if get_implementation(sender.pool_cls) is get_implementation("prefork"):
+            refuse_cuda_in_children(runtime.settings.device)
+        else:
+            log.info("model_loaded", model=runtime.embedder.model_id)
+    except (ModelError, UnsafePool) as error:
+        raise SystemExit(str(error)) from None
+
+
+def _close(**_: Any) -> None:
+    close_runtimes()
+
+
+def refuse_cuda_in_children(device: str) -> None:
+    """Raise UnsafePool if prefork children would use CUDA."""
+    if device == "auto":
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda"):
+        raise UnsafePool(
+            "The prefork pool cannot be used with a GPU, because a CUDA context does not survive"
+            " a fork: set SIGCTL_POOL=threads, or SIGCTL_DEVICE=cpu."
+        )
+
+
+signals.setup_logging.connect(_set_up_logging)
+signals.worker_init.connect(_check_before_start)
+signals.worker_process_shutdown.connect(_close)
+signals.worker_shutdown.connect(_close)

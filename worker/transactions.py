@@ -1,0 +1,39 @@
+"""Where a transaction begins and ends, and what each one that names a model needs first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy.orm import Session
+
+from storage import models
+from storage.database import Sessions, database_errors
+
+if TYPE_CHECKING:
+    from model.inference import Embedder
+
+
+@contextmanager
+def transaction(sessions: Sessions) -> Iterator[Session]:
+    """One transaction: committed at the end, rolled back by any error.
+
+    Raises DatabaseUnavailable or DatabaseNotMigrated in place of the driver's errors.
+    """
+    with database_errors(), sessions.begin() as session:
+        yield session
+
+
+def register_model(session: Session, embedder: Embedder) -> None:
+    """Write down which model is at work; the first time counts, later ones are a cheap no-op."""
+    models.register(
+        session,
+        id=embedder.model_id,
+        uri=embedder.source,
+        backbone=embedder.backbone,
+        size=embedder.size,
+        threshold=embedder.threshold,
+        preprocessing=embedder.preprocessing.label,
+        scoring=embedder.scoring.as_dict(),
+    )

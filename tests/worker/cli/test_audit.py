@@ -1,0 +1,155 @@
+"""`sigctl audit` answers questions about the record."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.worker.cli.conftest import Sigctl
+from worker.cli.exits import Exit
+from worker.cli.record import FIELDS
+
+JOBS = ("job-accept", "job-reject", "job-error")
+
+
+@pytest.fixture
+def decided(sigctl: Sigctl, enrolled: str, specimens: Path, stranger: Path, blank: Path) -> str:
+    """One decision of each kind, in the order of `JOBS`."""
+    documents = (specimens / "1.png", stranger, blank)
+    for job, document in zip(JOBS, documents, strict=True):
+        sigctl("submit", enrolled, document, "--job-id", job, "--metadata", "branch=12")
+    return enrolled
+
+
+def test_decisions_are_listed_newest_first(sigctl: Sigctl, decided: str) -> None:
+    done = sigctl("audit", "list")
+    assert done.code == 0
+    assert max(map(len, done.out.splitlines())) <= 100
+    assert [word for word in done.out.split() if word in JOBS] == list(reversed(JOBS))
+    assert "blank_image" in done.out
+    newest = sigctl("audit", "list", "--limit", 1)
+    assert "job-reject" not in newest.out
+    assert "the newest 1" in newest.err
+
+
+@pytest.mark.parametrize(
+    ("filters", "jobs"),
+    [
+        ([], {*JOBS}),
+        (["--signer", "ada"], {*JOBS}),
+        (["--signer", "zoe"], set()),
+        (["--verdict", "reject"], {"job-reject"}),
+        (["--verdict", "error"], {"job-error"}),
+        (["--code", "blank_image"], {"job-error"}),
+        (["--min-distance", "0.1"], {"job-reject"}),
+        (["--max-distance", "0.1"], {"job-accept"}),
+        (["--since", "1h"], {*JOBS}),
+        (["--until", "1h"], set()),
+        (["--since", "2020-01-01", "--until", "2020-12-31"], set()),
+        (["--model", "zzzz"], set()),
+    ],
+    ids=" ".join,
+)
+def test_each_filter_narrows_list_export_and_stats_alike(
+    sigctl: Sigctl, decided: str, filters: list[str], jobs: set[str]
+) -> None:
+    listed = sigctl("audit", "list", "--json", *filters).json
+    assert {decision["job_id"] for decision in listed} == jobs
+    exported = csv.DictReader(io.StringIO(sigctl("audit", "export", *filters).out))
+    assert {line["job_id"] for line in exported} == jobs
+    assert sigctl("audit", "stats", "--json", *filters).json["decisions"] == len(jobs)
+
+
+def test_a_model_is_named_by_the_beginning_of_its_digest(sigctl: Sigctl, decided: str) -> None:
+    model = sigctl("audit", "list", "--verdict", "accept", "--json").json[0]["model_id"]
+    found = sigctl("audit", "list", "--model", model[:12], "--json").json
+    assert {decision["job_id"] for decision in found} == {"job-accept", "job-reject"}
+
+
+@pytest.mark.parametrize(
+    ("filters", "words"),
+    [
+        (["--since", "yesterday"], "is not a time"),
+        (["--since", "1h", "--until", "2h"], "ends before it begins"),
+        (["--min-distance", "2", "--max-distance", "1"], "No distance is at least"),
+    ],
+)
+@pytest.mark.parametrize("command", ["list", "export", "stats"])
+def test_a_filter_that_makes_no_sense_is_refused(
+    sigctl: Sigctl, command: str, filters: list[str], words: str
+) -> None:
+    done = sigctl("audit", command, *filters)
+    assert done.code == Exit.USAGE
+    assert words in done.err
+
+
+def test_nothing_found_is_said(sigctl: Sigctl) -> None:
+    assert "No decision matches." in sigctl("audit", "list").out
+    assert "No decision matches." in sigctl("audit", "stats").out
+    assert sigctl("audit", "stats", "--json").json == {"decisions": 0, "by_verdict": []}
+
+
+def test_a_decision_is_shown_with_all_it_rests_on(sigctl: Sigctl, decided: str) -> None:
+    done = sigctl("audit", "show", "job-reject")
+    assert done.code == 0
+    for words in ("verdict reject", "rule nearest", 'metadata {"branch": "12"}', "deliveries 1"):
+        assert words in done.text
+    found = sigctl("audit", "show", "job-reject", "--json").json
+    assert tuple(found["decision"]) == FIELDS
+    assert found["job"]["status"] == "done"
+    reason = sigctl("audit", "show", "job-error").text
+    assert "blank_image: " in reason
+
+
+def test_a_job_is_found_by_the_beginning_of_its_id(sigctl: Sigctl, decided: str) -> None:
+    assert sigctl("audit", "show", "job-r", "--json").json["job"]["id"] == "job-reject"
+    several = sigctl("audit", "show", "job-")
+    assert several.code == Exit.USAGE
+    assert "Several jobs begin with 'job-'" in several.err
+
+
+def test_an_unknown_job_is_said(sigctl: Sigctl) -> None:
+    done = sigctl("audit", "show", "nothing")
+    assert done.code == Exit.USAGE
+    assert "There is no job 'nothing'." in done.err
+
+
+def test_an_export_has_every_field_and_goes_to_a_file_whole(
+    sigctl: Sigctl, decided: str, here: Path
+) -> None:
+    done = sigctl("audit", "export", "record.csv")
+    assert done.out == ""
+    assert "3 decisions written to record.csv." in done.err
+    with (here / "record.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert tuple(lines[0]) == FIELDS
+    assert [line["job_id"] for line in lines] == list(reversed(JOBS))
+    assert json.loads(lines[0]["metadata"]) == {"branch": "12"}
+    assert len(json.loads(lines[1]["distances"])) == 3
+    assert sorted(path.name for path in here.iterdir() if "record" in path.name) == ["record.csv"]
+
+
+def test_json_lines_hold_the_same(sigctl: Sigctl, decided: str) -> None:
+    lines = sigctl("audit", "export", "--format", "jsonl").out.splitlines()
+    assert [json.loads(line) for line in lines] == sigctl("audit", "list", "--json").json
+
+
+def test_a_file_that_cannot_be_written_is_said(sigctl: Sigctl, here: Path) -> None:
+    done = sigctl("audit", "export", "nowhere/record.csv")
+    assert done.code == Exit.USAGE
+    assert "nowhere/record.csv cannot be written" in done.err
+
+
+def test_stats_count_by_verdict_and_code(sigctl: Sigctl, decided: str) -> None:
+    found = sigctl("audit", "stats", "--json").json["by_verdict"]
+    counted = [(line["verdict"], line["error_code"], line["count"]) for line in found]
+    assert counted == [
+        ("accept", None, 1),
+        ("reject", None, 1),
+        ("error", "blank_image", 1),
+    ]
+    assert "3 decisions from 20" in sigctl("audit", "stats").text

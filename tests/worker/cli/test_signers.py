@@ -1,0 +1,68 @@
+"""`sigctl signers` lists, shows, retires and restores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.worker.cli.conftest import Sigctl
+from worker.cli.exits import Exit
+
+
+def test_signers_are_listed_and_shown(sigctl: Sigctl, enrolled: str, specimens: Path) -> None:
+    done = sigctl("signers", "list")
+    assert done.code == 0
+    assert "ada 3 20" in done.text
+    (line,) = sigctl("signers", "list", "--json").json
+    assert (line["id"], line["references"], line["retired_at"]) == ("ada", 3, None)
+    shown = sigctl("signers", "show", enrolled)
+    assert "3 in use, 0 retired" in shown.text
+    assert max(map(len, shown.out.splitlines())) <= 100
+    found = sigctl("signers", "show", enrolled, "--json").json
+    assert [reference["source"] for reference in found["references"]] == [
+        str(specimens / f"{number}.png") for number in (1, 2, 3)
+    ]
+    assert all(len(reference["models"]) == 1 for reference in found["references"])
+
+
+def test_signers_are_found_by_a_part_of_their_id(sigctl: Sigctl, enrolled: str) -> None:
+    assert len(sigctl("signers", "list", "AD", "--json").json) == 1
+    assert sigctl("signers", "list", "zoe", "--json").json == []
+    assert "No signer matches." in sigctl("signers", "list", "zoe").out
+
+
+def test_a_retired_signer_is_not_verified_until_restored(
+    sigctl: Sigctl, enrolled: str, specimens: Path
+) -> None:
+    assert "is out of use since 20" in sigctl("signers", "retire", enrolled).out
+    done = sigctl("verify", enrolled, specimens / "1.png")
+    assert done.code == Exit.FAILED
+    assert "signer_retired" in done.text
+    assert sigctl("signers", "list", "--live", "--json").json == []
+    assert len(sigctl("signers", "list", "--retired", "--json").json) == 1
+    assert sigctl("signers", "restore", enrolled, "--json").json["retired_at"] is None
+    assert sigctl("verify", enrolled, specimens / "1.png").code == 0
+
+
+def test_one_reference_is_retired_and_no_longer_compared_with(
+    sigctl: Sigctl, enrolled: str, specimens: Path
+) -> None:
+    done = sigctl("signers", "retire", enrolled, "--reference", 1, "--json")
+    assert done.json["reference"] == 1
+    assert sigctl("verify", enrolled, specimens / "1.png").code == Exit.NOT_ACCEPTED
+    assert "2 in use, 1 retired" in sigctl("signers", "show", enrolled).text
+
+
+def test_a_reference_of_somebody_else_is_not_retired(
+    sigctl: Sigctl, enrolled: str, stranger: Path
+) -> None:
+    sigctl("enroll", "boris", stranger)
+    done = sigctl("signers", "retire", "boris", "--reference", 1)
+    assert done.code == Exit.USAGE
+    assert "Signer boris has no reference 1" in done.err
+
+
+def test_an_unknown_signer_is_said(sigctl: Sigctl) -> None:
+    for command in ("show", "retire", "restore"):
+        done = sigctl("signers", command, "nobody")
+        assert done.code == Exit.USAGE
+        assert "No signer 'nobody' has been enrolled." in done.err

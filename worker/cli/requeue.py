@@ -1,0 +1,45 @@
+"""`sigctl requeue`: send jobs again that have waited too long."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from worker.cli import moments, opening, show
+from worker.cli.options import Json
+
+
+def requeue(
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Waiting for longer than this, as in 10m; else what SIGCTL_REQUEUE_AFTER says.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Send jobs to the workers again that have waited too long for a decision.
+
+    Sending a job twice is harmless: it is decided once. Without a broker the jobs are decided
+    here and now.
+    """
+    from worker import client
+
+    age = None if older_than is None else moments.duration(older_than)
+    runtime = opening.runtime()
+    if runtime.settings.broker_url is None:
+        _ = runtime.embedder  # a missing model is said at once, not job by job
+    with show.progress(hidden=json) as bar:
+        bar.add_task("Sending", total=None)
+        sent = client.requeue(age, settings=runtime.settings)
+    if json:
+        show.as_json({"requeued": sent})
+    elif sent:
+        decided = "decided" if runtime.settings.broker_url is None else "sent again"
+        show.say(f"{len(sent)} {'job was' if len(sent) == 1 else 'jobs were'} {decided}:")
+        for job_id in sent:
+            show.say(f"  {job_id}")
+    else:
+        show.say("No job has waited that long.")

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # torch and torchvision stand in the same command as timm; otherwise pip takes the newest torch.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check lint types contracts fmt compose-config clean
+.PHONY: help demo test check bench lint types contracts fmt clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -18,6 +18,9 @@ test: $(VENV)/.test ## run the tests against a real Redis, PostgreSQL and S3 ser
 	@$(BIN)/python -m pytest
 
 check: $(VENV)/.check lint types contracts test ## lint, types, import contracts and tests
+
+bench: $(VENV)/.test ## unseen writers through the whole service; DATA=folder for real ones
+	@$(BIN)/python -m bench.held_out $(if $(DATA),--data $(DATA))
 
 lint: $(VENV)/.check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -36,10 +36,16 @@ def choose_device(name: str) -> torch.device:
 
 
 class Embedder:
-    """A checkpoint made ready to embed documents. Safe to share between threads."""
+    """A checkpoint made ready to embed documents. Safe to share between threads.
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+    `source` says where the checkpoint came from.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, device: torch.device, *, source: str = ""
+    ) -> None:
         self.checkpoint = checkpoint
+        self.source = source
         self.device = device
         self.model = build_model(checkpoint, device)
         self._one_at_a_time = threading.Lock()
@@ -98,7 +104,7 @@ class Embedder:
 
 def load_embedder(path: Path | str, device: str = "auto") -> Embedder:
     """Load a checkpoint onto a device; raises CheckpointError or DeviceUnavailable."""
-    return Embedder(load_checkpoint(path), choose_device(device))
+    return Embedder(load_checkpoint(path), choose_device(device), source=str(path))
 
 
 def load_model_for_infer(

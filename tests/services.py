@@ -26,7 +26,7 @@ from pathlib import Path
 import psycopg
 import redis
 
-PATIENCE = 30.0  # seconds for a server to come up on a machine that is busy with other things
+PATIENCE = 90.0  # seconds for a server to come up on a machine that is busy with other things
 UNPRIVILEGED = "nobody"
 
 # Runs in front of each server: gives up root where asked (PostgreSQL insists) and asks the kernel

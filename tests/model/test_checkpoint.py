@@ -211,3 +211,19 @@ def test_distances_are_between_unit_embeddings(network):
     torch.testing.assert_close(torch.linalg.vector_norm(e1, dim=1), torch.ones(3))
     torch.testing.assert_close(distances, torch.linalg.vector_norm(e1 - e2, dim=1))
     assert distances[1] == 0.0
+
+
+def test_coordinates_take_the_two_spare_channels_and_travel_in_the_checkpoint(checkpoint):
+    how = replace(checkpoint.preprocessing, coordinates=True)
+    told, untold = build_model(replace(checkpoint, preprocessing=how)), build_model(checkpoint)
+    seen = []
+    told.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    untold.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    image = torch.rand(2, 1, 32, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        told.embed(image)
+        untold.embed(image)
+    assert torch.equal(seen[0][:, :1], image)
+    assert seen[0][0, 1, 0, [0, -1]].tolist() == [-1.0, 1.0]
+    assert seen[0][0, 2, [0, -1], 0].tolist() == [-1.0, 1.0]
+    assert torch.equal(seen[1], image.expand(-1, 3, -1, -1))

@@ -72,9 +72,7 @@ def deliver(
             return Again(delay=_longest_pause(runtime.settings), counted=False, error=error)
 
 
-def _deliver(
-    message: Mapping[str, Any], runtime: Runtime, retries: int
-) -> Outcome | Again | None:
+def _deliver(message: Mapping[str, Any], runtime: Runtime, retries: int) -> Outcome | Again | None:
     try:
         request = parse(message)
     except InvalidMessage as error:
@@ -110,9 +108,7 @@ def _again_or_fail(
     return pipeline.fail(request, code, sentence, sessions=runtime.sessions)
 
 
-def _refuse(
-    message: Mapping[str, Any], error: InvalidMessage, runtime: Runtime
-) -> Outcome | None:
+def _refuse(message: Mapping[str, Any], error: InvalidMessage, runtime: Runtime) -> Outcome | None:
     """Record the refusal where the message names a job, else only log it."""
     job_id, signer_id = usable_id(message, "job_id"), usable_id(message, "signer_id")
     log.error("message_refused", reason=str(error), recorded=job_id is not None)

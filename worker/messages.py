@@ -148,9 +148,7 @@ def check_metadata(value: object) -> dict[str, Any]:
     if "\\u0000" in text.replace("\\\\", ""):  # PostgreSQL's JSON refuses it
         raise InvalidMessage("metadata holds a NUL character, which cannot be stored.")
     if size > MAX_METADATA_BYTES:
-        raise InvalidMessage(
-            f"metadata takes {size} bytes; at most {MAX_METADATA_BYTES} are kept."
-        )
+        raise InvalidMessage(f"metadata takes {size} bytes; at most {MAX_METADATA_BYTES} are kept.")
     kept: dict[str, Any] = json.loads(text)
     return kept
 

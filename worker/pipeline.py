@@ -135,9 +135,7 @@ def fail(
 ) -> Outcome:
     """Record that the job came to nothing, and why; a decision that stands is left alone."""
     progress = progress or Progress()
-    decision = _decision(
-        request, progress, verdict=ERROR, error_code=code, error_message=message
-    )
+    decision = _decision(request, progress, verdict=ERROR, error_code=code, error_message=message)
     with transaction(sessions) as session:
         jobs.submit(session, **_job_fields(request))  # an exhausted job may have no row yet
         outcome = _record(session, decision)

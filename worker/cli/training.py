@@ -120,10 +120,13 @@ def _recipe(name: str, mode: str, **changes: Any) -> Recipe:
     from typing import get_args
 
     from model.metrics import Policy
+    from model.preprocess import VERSIONS
     from model.recipes import RECIPES, with_mode
 
     if name not in RECIPES:
         raise typer.BadParameter(f"There is no recipe '{name}'; choose from {', '.join(RECIPES)}.")
+    if mode not in VERSIONS:
+        raise typer.BadParameter(f"--input must be one of {', '.join(VERSIONS)}.")
     policies = [policy for policy in get_args(Policy) if policy != "far"]
     if changes["policy"] not in (None, *policies):
         raise typer.BadParameter(f"--threshold must be one of {', '.join(policies)}.")
@@ -186,7 +189,7 @@ def _show_rows(rows: list[dict[str, Any]], title: str) -> None:
             show.Column(title=name, right=True)
             for name in ("EER skilled", "EER random", "threshold", "FRR", "FAR sk.", "FAR rnd.")
         ),
-        show.Column(title="genuine/skilled/random", right=True),
+        show.Column(title="gen./sk./rnd.", right=True),
     )
     rates = ("skilled_eer", "random_eer", "threshold", "frr", "far_skilled", "far_random")
     show.table(
@@ -194,16 +197,18 @@ def _show_rows(rows: list[dict[str, Any]], title: str) -> None:
         [
             [
                 row["protocol"],
-                *(
-                    f"{row[key]:.3f}" if key == "threshold" else f"{100 * row[key]:.1f} %"
-                    for key in rates
-                ),
+                *(f"{row[key]:.3f}" if key == "threshold" else _percent(row[key]) for key in rates),
                 f"{row['genuine']}/{row['skilled']}/{row['random']}",
             ]
             for row in rows
         ],
         title=title,
     )
+
+
+def _percent(rate: float) -> str:
+    """A rate in per cent; a dash where there was nothing to count."""
+    return f"{100 * rate:.1f} %" if rate == rate else "-"
 
 
 def evaluate(

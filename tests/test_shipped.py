@@ -1,0 +1,62 @@
+"""The checkpoint in the tree is what the model card says it is."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from model import evaluate
+from model.cache import CachedImages
+from model.checkpoint import build_model, load_checkpoint
+from model.dataset import scan_dataset
+from model.sampling import writers_of
+
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "checkpoints" / "siamese_vision_mamba_femto.pt"
+CEDAR = ROOT.parent / "shared" / "data" / "cedar"
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return load_checkpoint(FILE)
+
+
+def test_it_is_small_and_sees_strokes_only(checkpoint):
+    assert FILE.stat().st_size < 16e6
+    assert checkpoint.backbone == "mambaout_femto"
+    assert checkpoint.preprocessing.name == "strokes"
+
+
+def test_it_names_the_writers_of_each_part_and_no_writer_twice(checkpoint):
+    parts = [checkpoint.provenance[f"{part}_writers"] for part in ("train", "development", "test")]
+    together = [name for part in parts for name in part]
+    assert len(together) == len(set(together))
+    assert sum(name.startswith("cedar/") for name in parts[0]) == 36
+    assert len(parts[2]) == 9
+
+
+def test_the_model_card_and_the_readme_carry_its_own_test_figures(checkpoint):
+    for page in ("README.md", "MODEL_CARD.md"):
+        text = (ROOT / page).read_text()
+        for row in checkpoint.provenance["test"]:
+            rates = " | ".join(f"{100 * row[k]:.1f} %" for k in ("skilled_eer", "random_eer"))
+            assert rates in text, (page, row["protocol"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CEDAR.is_dir(), reason="needs CEDAR, which is not part of this project")
+def test_writers_it_never_saw_are_told_apart(checkpoint, tmp_path):
+    unseen = set(checkpoint.provenance["test_writers"])
+    signers = [signer for signer in scan_dataset(CEDAR) if signer.name in unseen]
+    images = CachedImages(signers, checkpoint.preprocessing, tmp_path)
+    vectors = evaluate.embed_rows(build_model(checkpoint), images, torch.device("cpu"))
+    rows = evaluate.summary(
+        vectors,
+        writers_of(signers, images),
+        threshold=checkpoint.threshold,
+        scoring=checkpoint.scoring,
+        seed=123,
+    )
+    five = next(row for row in rows if row["protocol"] == "5 references")
+    assert five["skilled_eer"] <= 0.15
+    assert five["random_eer"] <= 0.05

@@ -110,15 +110,7 @@ def requeue(
 def _record(request: VerifyRequest, runtime: Runtime) -> Job:
     """The job's row, made now if new."""
     with transaction(runtime.sessions) as session:
-        job, _ = jobs.submit(
-            session,
-            id=request.job_id,
-            signer_id=request.signer_id,
-            document=request.document,
-            page=request.page,
-            region=request.region,
-            upstream=request.metadata,
-        )
+        job, _ = jobs.submit(session, **request.as_row())
         return job
 
 

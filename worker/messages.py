@@ -39,6 +39,17 @@ class VerifyRequest:
     region: Region | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    def as_row(self) -> dict[str, Any]:
+        """The fields as columns of the job's row."""
+        return {
+            "id": self.job_id,
+            "signer_id": self.signer_id,
+            "document": self.document,
+            "page": self.page,
+            "region": self.region,
+            "upstream": self.metadata,
+        }
+
     def as_kwargs(self) -> dict[str, Any]:
         """The keyword arguments of the task, ready for JSON."""
         return {

@@ -137,7 +137,7 @@ def fail(
     progress = progress or Progress()
     decision = _decision(request, progress, verdict=ERROR, error_code=code, error_message=message)
     with transaction(sessions) as session:
-        jobs.submit(session, **_job_fields(request))  # an exhausted job may have no row yet
+        jobs.submit(session, **request.as_row())  # an exhausted job may have no row yet
         outcome = _record(session, decision)
     return _logged(outcome)
 
@@ -145,11 +145,11 @@ def fail(
 def _begin(request: VerifyRequest, sessions: Sessions) -> tuple[Outcome | None, int]:
     """The decision that stands, if any, and how often the job was delivered without an end."""
     with transaction(sessions) as session:
-        job, _ = jobs.submit(session, **_job_fields(request))
+        job, _ = jobs.submit(session, **request.as_row())
         standing = decisions.get(session, request.job_id)
         if standing is not None:
             return Outcome.of(standing), job.deliveries
-        return None, jobs.start(session, **_job_fields(request)).deliveries
+        return None, jobs.start(session, **request.as_row()).deliveries
 
 
 def _embed(
@@ -245,17 +245,6 @@ def _hand_back(request: VerifyRequest, sessions: Sessions) -> None:
         if decisions.get(session, request.job_id) is None:
             job: Job = jobs.requeue(session, request.job_id)
             job.deliveries = max(0, job.deliveries - 1)
-
-
-def _job_fields(request: VerifyRequest) -> dict[str, Any]:
-    return {
-        "id": request.job_id,
-        "signer_id": request.signer_id,
-        "document": request.document,
-        "page": request.page,
-        "region": request.region,
-        "upstream": request.metadata,
-    }
 
 
 def _poison(deliveries: int) -> str:

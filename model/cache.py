@@ -1,11 +1,19 @@
-"""Preprocessed corpora on disk, so that no image is decoded twice for training."""
+"""Preprocessed corpora on disk, so that no image is decoded twice for training.
+
+One file a signer, in a folder for each preprocessing: whatever the split, a signer is preprocessed
+once, a changed corpus costs its changed signers only, and an interrupted build goes on where it
+was. Loading holds the images asked for in memory, and one signer's more.
+"""
 
 import hashlib
 import io
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +28,11 @@ Progress = Callable[[int, int], None]
 
 
 class CachedImages:
-    """All images of some signers on one canvas: uint8 (N, H, W).
+    """All images of some signers on one canvas: uint8 (N, H, W), signer by signer.
 
-    `index[path]` is the row of a file; `skipped` lists the files that could not be read, with
-    the reason. The cache file's name is a digest of the preprocessing and of every file's path,
-    size and time, so a changed corpus or a new version never meets old rows.
+    `index[path]` is the row of a file; `skipped` lists the files that are no usable image, with
+    the reason. `progress` counts the images that the cache did not hold. Raises DatasetError for
+    a file that cannot be opened and when no image is usable, FileNotWritten when the disk is full.
     """
 
     def __init__(
@@ -35,18 +43,26 @@ class CachedImages:
         *,
         progress: Progress | None = None,
     ) -> None:
-        self.how = how
-        self._paths = [path for signer in signers for path in (*signer.genuine, *signer.forged)]
-        name = folder / f"{_digest(self._paths, how)}.npz"
-        if not name.exists():
-            _write(name, self._paths, how, progress)
-        with np.load(name) as stored:  # plain arrays, no pickles
-            self.pixels: NDArray[np.uint8] = stored["pixels"]
-            reasons = [str(reason) for reason in stored["reasons"]]
-        self.skipped = {
-            path: reason for path, reason in zip(self._paths, reasons, strict=True) if reason
-        }
-        self.index = {path: row for row, path in enumerate(self._paths) if path not in self.skipped}
+        self.how, self.signers = how, tuple(signers)
+        places = [_place(signer, how, folder) for signer in signers]
+        _complete(self.signers, places, how, progress)
+        count = sum(len(signer.files) for signer in signers)
+        self.pixels: NDArray[np.uint8] = np.empty((count, how.height, how.width), np.uint8)
+        self.index: dict[Path, int] = {}
+        self.skipped: dict[Path, str] = {}
+        row = 0
+        for signer, place in zip(signers, places, strict=True):
+            pixels, reasons = _load(place)
+            self.pixels[row : row + len(pixels)] = pixels
+            for path, reason in zip(signer.files, reasons, strict=True):
+                if reason:
+                    self.skipped[path] = reason
+                else:
+                    self.index[path] = row
+                row += 1
+        if self.skipped and not self.index:
+            path, reason = next(iter(self.skipped.items()))
+            raise DatasetError(f"Not one of {count} images is usable; the first, {path}: {reason}")
 
     def rows(self, paths: Sequence[Path]) -> NDArray[np.intp]:
         """The rows of those files that could be read, in their order."""
@@ -57,37 +73,72 @@ class CachedImages:
         return to_range(self.pixels[rows])
 
 
+def _place(signer: Signer, how: Preprocessing, folder: Path) -> Path:
+    """Named by every file's path, size and time, so that a changed signer meets no old pixels."""
+    digest = hashlib.sha256()
+    for path in signer.files:
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise DatasetError(f"{path} cannot be read: {error.strerror}.") from error
+        digest.update(f"{path.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    # Coordinates are the network's own business: the pixels are the same.
+    label = replace(how, coordinates=False).label
+    return folder / label.replace("/", "-").replace(" ", "-") / f"{digest.hexdigest()[:24]}.npz"
+
+
+def _complete(
+    signers: Sequence[Signer],
+    places: Sequence[Path],
+    how: Preprocessing,
+    progress: Progress | None,
+) -> None:
+    """Preprocess the signers that the cache does not hold."""
+    missing = [
+        (signer.files, place)
+        for signer, place in zip(signers, places, strict=True)
+        if not place.exists()
+    ]
+    total, done = sum(len(files) for files, _ in missing), 0
+
+    def one(signer: tuple[Sequence[Path], Path]) -> int:
+        files, place = signer
+        _write(place, files, how)
+        return len(files)
+
+    pool = ThreadPoolExecutor(os.cpu_count())  # Pillow and OpenCV let go of the GIL
+    try:
+        for count in pool.map(one, missing):
+            done += count
+            if progress:
+                progress(done, total)
+    finally:  # Ctrl-C and a full disk wait for the signers at work, not for the whole corpus
+        pool.shutdown(cancel_futures=True)
+
+
+def _write(place: Path, files: Sequence[Path], how: Preprocessing) -> None:
+    pixels = np.zeros((len(files), how.height, how.width), np.uint8)
+    reasons = [""] * len(files)
+    for row, path in enumerate(files):
+        try:
+            pixels[row] = _to_pixels(preprocess(path.read_bytes(), how))
+        except OSError as error:  # of the machine, not of the image: tomorrow it may be readable
+            raise DatasetError(f"{path} cannot be read: {error.strerror}.") from error
+        except ModelError as error:
+            reasons[row] = str(error)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, pixels=pixels, reasons=np.array(reasons))
+    write_atomically(place, buffer.getvalue())
+
+
+def _load(place: Path) -> tuple[NDArray[np.uint8], list[str]]:
+    try:
+        with place.open("rb") as file, np.load(file) as stored:  # plain arrays, no pickles
+            return stored["pixels"], [str(reason) for reason in stored["reasons"]]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        raise DatasetError(f"{place} in the cache is damaged; remove it to mend it.") from error
+
+
 def _to_pixels(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The inverse of `to_range`, so that a cached image takes a quarter of the space."""
     return np.asarray(np.round((values[0] + 1.0) * 127.5), dtype=np.uint8)
-
-
-def _digest(paths: Sequence[Path], how: Preprocessing) -> str:
-    digest = hashlib.sha256(how.label.encode())
-    for path in paths:
-        stat = path.stat()
-        digest.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:24]
-
-
-def _write(
-    name: Path, paths: Sequence[Path], how: Preprocessing, progress: Progress | None
-) -> None:
-    pixels = np.zeros((len(paths), how.height, how.width), np.uint8)
-    reasons = [""] * len(paths)
-
-    def one(row: int) -> None:
-        try:
-            pixels[row] = _to_pixels(preprocess(paths[row].read_bytes(), how))
-        except ModelError as error:
-            reasons[row] = str(error)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow and OpenCV let go of the GIL
-        for done, _ in enumerate(pool.map(one, range(len(paths))), start=1):
-            if progress:
-                progress(done, len(paths))
-    if len(paths) and all(reasons):
-        raise DatasetError(f"Not one of {len(paths)} images could be read: {reasons[0]}")
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, pixels=pixels, reasons=np.array(reasons))
-    write_atomically(name, buffer.getvalue())

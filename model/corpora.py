@@ -1,7 +1,8 @@
 """From folders to the parts of a run: which writers teach, which tune, which only test."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .cache import CachedImages, Progress
@@ -10,9 +11,14 @@ from .errors import DatasetError
 from .objectives import Part
 from .preprocess import Preprocessing
 from .sampling import writers_of
+from .synthetic_corpus import synthetic_corpus
 
 ALSO_DEVELOPMENT = 0.1
 """Share of an additional corpus whose writers are kept for development."""
+
+GENERATED_EACH = 6
+"""Specimens of a made-up signer, and as many imitations: more hands beat more of each."""
+GENERATED_SEED = 2026
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,20 +37,25 @@ def choose_writers(
     seed: int,
     validation: float = 0.2,
     test: float = 0.1,
+    unforged: bool = False,
 ) -> Split:
     """Split `folder` by writer, and add the writers of further corpora to training.
 
-    Of each further corpus a tenth of the writers goes to development, none to the test, and
-    writers without skilled forgeries are left out. Raises DatasetError, also when no development
-    writer is left to fit a threshold on.
+    Of each further corpus a tenth of the writers goes to development and none to the test. Its
+    writers without skilled forgeries are left out, or with `unforged` all go to training. Raises
+    DatasetError, also when no development writer is left to fit a threshold on.
     """
-    home = split_by_signer(scan_dataset(folder), seed=seed, validation=validation, test=test)
+    corpora = [scan_dataset(corpus) for corpus in (folder, *also)]
+    _check_names(corpora)
+    home = split_by_signer(corpora[0], seed=seed, validation=validation, test=test)
     train, development = list(home.train), list(home.validation)
-    for other in also:
-        forged = tuple(signer for signer in scan_dataset(other) if signer.forged)
+    for signers in corpora[1:]:
+        forged = tuple(signer for signer in signers if signer.forged)
         split = split_by_signer(forged, seed=seed, validation=ALSO_DEVELOPMENT, test=0)
         train += split.train
         development += split.validation
+        if unforged:
+            train += [signer for signer in signers if not signer.forged]
     if not development:
         raise DatasetError("No writer is left for development, so no threshold can be fitted.")
     whole = Split(train=tuple(train), validation=tuple(development), test=home.test)
@@ -52,13 +63,52 @@ def choose_writers(
     return whole
 
 
+def with_generated(
+    split: Split, folder: Path, signers: int, progress: Progress | None = None
+) -> Split:
+    """The same split with made-up signers, drawn within `folder`, added to training alone."""
+    corpus = folder / f"generated-{signers}"
+    synthetic_corpus(
+        corpus,
+        signers=signers,
+        seed=GENERATED_SEED,
+        genuine=GENERATED_EACH,
+        forgeries=GENERATED_EACH,
+        progress=progress,
+    )
+    return replace(split, train=(*split.train, *scan_dataset(corpus)))
+
+
+def _check_names(corpora: Sequence[Sequence[Signer]]) -> None:
+    """Writers are called by the name of their corpus, which must be one corpus only."""
+    [(name, count)] = Counter(signers[0].corpus for signers in corpora).most_common(1)
+    if count > 1:
+        raise DatasetError(
+            f"{count} of the corpora are called {name}, so their writers cannot be told apart; "
+            "name each folder once, and rename one of two that are called alike."
+        )
+
+
 def load_parts(
     split: Split, how: Preprocessing, cache: Path, progress: Progress | None = None
 ) -> Parts:
-    """Preprocess what the cache does not hold, one cache file for each part."""
+    """Preprocess what the cache does not hold.
 
-    def part(signers: tuple[Signer, ...]) -> Part:
+    Raises DatasetError when too few writers have images that can be used.
+    """
+
+    def part(name: str, signers: tuple[Signer, ...], needed: int) -> Part:
         images = CachedImages(signers, how, cache, progress=progress)
-        return Part(writers=writers_of(signers, images), images=images)
+        writers = writers_of(signers, images)
+        if len(writers) < needed:
+            raise DatasetError(
+                f"Only {len(writers)} of {len(signers)} signers for {name} have two usable "
+                f"genuine signatures; at least {needed} must."
+            )
+        return Part(writers=writers, images=images)
 
-    return Parts(train=part(split.train), validation=part(split.validation), test=part(split.test))
+    return Parts(
+        train=part("training", split.train, 2),
+        validation=part("development", split.validation, 1),
+        test=part("the test", split.test, 1 if split.test else 0),
+    )

@@ -4,6 +4,7 @@ root/full_org/original_<signer>_<n>.png      genuine
 root/full_forg/forgeries_<signer>_<n>.png    skilled forgeries
 """
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -34,6 +35,11 @@ class Signer:
         """The folder that the writer comes from."""
         return self.name.rsplit("/", 1)[0]
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The genuine signatures, then the forgeries."""
+        return (*self.genuine, *self.forged)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
@@ -50,14 +56,17 @@ def scan_dataset(folder: Path) -> tuple[Signer, ...]:
     The genuine folder may be called full_org, ful_org, original(s) or genuine(s); the forged one
     full_forg, forg, forgery, forgeries, forged or impostor(s), in any case; both are looked for
     in `folder` and in the usual places below it. A corpus without skilled forgeries for some of
-    its signers is accepted; one without either folder is a DatasetError that says where it looked.
+    its signers is accepted; one without either folder, or with nothing in it, is a DatasetError
+    that says where it looked.
     """
     genuine_folder, forged_folder = _find_folders(folder)
     genuine, forged = _by_signer(genuine_folder), _by_signer(forged_folder)
-    if not genuine:
-        raise DatasetError(
-            f"{genuine_folder} holds no signature named like original_<signer>_<n>.png."
-        )
+    for images, kind, place in (
+        (genuine, "signature", f"{genuine_folder}/original"),
+        (forged, "forgery", f"{forged_folder}/forgeries"),
+    ):
+        if not images:
+            raise DatasetError(f"There is no {kind} named like {place}_<signer>_<n>.png.")
     orphans = sorted(forged.keys() - genuine.keys())
     if orphans:
         raise DatasetError(
@@ -115,12 +124,12 @@ def split_by_signer(
     too few writers.
     """
     order = np.random.default_rng(seed).permutation(len(signers))
-    n_test = max(round(len(signers) * test), 1) if test else 0
-    n_validation = max(round(len(signers) * validation), 1) if validation else 0
+    n_test, n_validation = _share(len(signers), test), _share(len(signers), validation)
     if len(signers) - n_test - n_validation < 2:
+        corpora = ", ".join(sorted({signer.corpus for signer in signers}))
         raise DatasetError(
-            f"{len(signers)} signers are too few: training needs at least 2 beside "
-            f"{n_validation} for validation and {n_test} for the test."
+            f"{len(signers)} signers are too few (in {corpora}): training needs at least 2 "
+            f"beside {n_validation} for validation and {n_test} for the test."
         )
     shuffled = [signers[i] for i in order]
     parts = (
@@ -131,6 +140,11 @@ def split_by_signer(
     split = Split(**dict(zip(("train", "validation", "test"), map(_ordered, parts), strict=True)))
     check_disjoint(split)
     return split
+
+
+def _share(count: int, share: float) -> int:
+    """Halves are rounded up: CEDAR's 45 public writers are then split 31/9/5 as its 55 38/11/6."""
+    return max(math.floor(count * share + 0.5), 1) if share else 0
 
 
 def _ordered(signers: Iterable[Signer]) -> tuple[Signer, ...]:
@@ -147,7 +161,7 @@ def check_disjoint(split: Split) -> None:
     seen: dict[str, str] = {}
     for part, signers in parts.items():
         for signer in signers:
-            for thing in (signer.name, *map(str, signer.genuine), *map(str, signer.forged)):
+            for thing in (signer.name, *map(str, signer.files)):
                 if seen.setdefault(thing, part) != part:
                     raise DatasetError(f"{thing} is in both {seen[thing]} and {part}.")
 

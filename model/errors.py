@@ -81,6 +81,15 @@ class DatasetError(ModelError):
     code = "dataset_error"
 
 
+class FileNotWritten(ModelError, OSError):
+    """A file could not be written; what stood there before still does. Also an OSError."""
+
+    code = "file_not_written"
+
+    def __str__(self) -> str:
+        return f"{self.filename} cannot be written: {self.strerror}."
+
+
 class TrainingError(ModelError):
     """Training cannot start or go on."""
 

@@ -189,29 +189,41 @@ def write_dataset(
     `full_org/original_<s>_<n>.png` and `full_forg/forgeries_<s>_<n>.png`, counted from 1. Each
     file appears whole or not at all, and depends on `seed`, s and n only, not on the counts.
     `progress(done, total)` is called after each. Raises DatasetError for a count below zero and
-    for a folder that cannot be written.
+    FileNotWritten for a folder that cannot be written.
     """
     if min(signers, genuine, forgeries) < 0:
         raise DatasetError("a synthetic data set cannot have a negative number of anything")
-    total = signers * (genuine + forgeries)
-    for done, (name, image) in enumerate(_images(signers, genuine, forgeries, seed), start=1):
-        try:
-            write_atomically(folder / name, cv2.imencode(".png", image)[1].tobytes())
-        except OSError as error:
-            raise DatasetError(f"cannot write {folder / name}: {error.strerror}") from error
-        if progress is not None:
-            progress(done, total)
+    total, done = signers * (genuine + forgeries), 0
+    for number in range(1, signers + 1):
+        for name, image in images_of(number, genuine, forgeries, seed=seed):
+            write_image(folder / name, image)
+            done += 1
+            if progress is not None:
+                progress(done, total)
 
 
-def _images(signers: int, originals: int, forgeries: int, seed: int) -> Iterator[tuple[str, Grey]]:
-    for s in range(1, signers + 1):
-        signer = make_signer(np.random.default_rng([seed, s]))
-        for n in range(1, originals + 1):
-            rng = np.random.default_rng([seed, s, 1, n])
-            yield f"full_org/original_{s}_{n}.png", genuine(signer, rng)
-        for n in range(1, forgeries + 1):
-            rng = np.random.default_rng([seed, s, 2, n])
-            yield f"full_forg/forgeries_{s}_{n}.png", imitation(signer, rng)
+def write_image(path: Path, image: Grey) -> None:
+    """Write a PNG, whole or not at all."""
+    write_atomically(path, cv2.imencode(".png", image)[1].tobytes())
+
+
+def files_of(number: int, originals: int, forgeries: int) -> tuple[str, ...]:
+    """The names of one signer's files in the CEDAR layout, genuine signatures first."""
+    return (
+        *(f"full_org/original_{number}_{n}.png" for n in range(1, originals + 1)),
+        *(f"full_forg/forgeries_{number}_{n}.png" for n in range(1, forgeries + 1)),
+    )
+
+
+def images_of(
+    number: int, originals: int, forgeries: int, *, seed: int
+) -> Iterator[tuple[str, Grey]]:
+    """One signer of a data set: the names of `files_of`, each with its image."""
+    signer = make_signer(np.random.default_rng([seed, number]))
+    names = iter(files_of(number, originals, forgeries))
+    for kind, count, draw in ((1, originals, genuine), (2, forgeries, imitation)):
+        for n in range(1, count + 1):
+            yield next(names), draw(signer, np.random.default_rng([seed, number, kind, n]))
 
 
 def _write_name(hand: _Hand, rng: np.random.Generator) -> list[Floats]:

@@ -9,7 +9,7 @@ import pytest
 from model.cache import CachedImages
 from model.dataset import Signer, check_disjoint, partition_summary, scan_dataset, split_by_signer
 from model.errors import DatasetError
-from model.preprocess import Preprocessing, preprocess
+from model.preprocess import Preprocessing
 from model.sampling import (
     balanced_pairs,
     genuine_pairs,
@@ -48,19 +48,34 @@ def test_the_usual_names_and_places_are_found(tmp_path, genuine, forged, place):
     assert [path.name for path in signers[0].forged] == ["forgeries_9_1.PNG"]
 
 
-def test_a_missing_class_is_named_with_the_places_searched(tmp_path):
-    touch(tmp_path / "full_org", "original_1_1.png")
-    with pytest.raises(DatasetError, match=r"No folder of forged signatures .*cedar_dataset"):
-        scan_dataset(tmp_path)
-    with pytest.raises(DatasetError, match="There is no folder"):
+@pytest.mark.parametrize(
+    ("there", "lacking"), [("full_org", "forged"), ("full_forg", "genuine"), ("", "genuine and f")]
+)
+def test_a_missing_class_is_named_with_the_places_searched(tmp_path, there, lacking):
+    touch(tmp_path / "set" / there, "original_1_1.png")
+    with pytest.raises(
+        DatasetError, match=rf"No folder of {lacking}.* signatures in .*set .*cedar_dataset"
+    ):
+        scan_dataset(tmp_path / "set")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DatasetError, match=r"There is no folder .*nowhere"):
         scan_dataset(tmp_path / "nowhere")
 
 
-def test_an_empty_genuine_folder_and_orphaned_forgeries_are_refused(tmp_path):
-    touch(tmp_path / "a" / "full_org")
-    touch(tmp_path / "a" / "full_forg")
-    with pytest.raises(DatasetError, match="holds no signature named like"):
+def test_a_class_without_a_file_is_named_with_the_names_expected(tmp_path):
+    touch(tmp_path / "a" / "full_org", "scan.png", "original_1_1.txt")
+    touch(tmp_path / "a" / "full_forg", "forgeries_1_1.png")
+    with pytest.raises(DatasetError, match=r"no signature named like .*/a/full_org/original_<sig"):
         scan_dataset(tmp_path / "a")
+    touch(tmp_path / "b" / "full_org", "original_1_1.png")
+    touch(tmp_path / "b" / "full_forg")
+    with pytest.raises(DatasetError, match=r"no forgery named like .*/b/full_forg/forgeries_<sig"):
+        scan_dataset(tmp_path / "b")
+
+
+def test_orphaned_forgeries_are_refused(tmp_path):
     touch(tmp_path / "b" / "full_org", "original_1_1.png")
     touch(tmp_path / "b" / "full_forg", "forgeries_2_1.png")
     with pytest.raises(DatasetError, match="without genuine signatures: 2"):
@@ -78,9 +93,14 @@ def signers(count, corpus="c"):
     ]
 
 
-def test_the_seeds_split_of_cedar_is_38_11_6():
+@pytest.mark.parametrize(("count", "sizes"), [(55, (38, 11, 6)), (45, (31, 9, 5))])
+def test_the_seeds_split_of_cedar_is_70_20_10(count, sizes):
+    split = split_by_signer(signers(count), seed=123)
+    assert tuple(map(len, (split.train, split.validation, split.test))) == sizes
+
+
+def test_a_seed_gives_one_split():
     split = split_by_signer(signers(55), seed=123)
-    assert [len(part) for part in (split.train, split.validation, split.test)] == [38, 11, 6]
     again = split_by_signer(signers(55), seed=123)
     assert split == again != split_by_signer(signers(55), seed=124)
 
@@ -100,43 +120,19 @@ def test_a_leak_between_parts_is_found():
         check_disjoint(replace(split, test=(stranger,)))
 
 
-def test_too_few_writers_are_refused():
-    with pytest.raises(DatasetError, match="3 signers are too few"):
+def test_too_few_writers_are_refused_with_their_corpus_and_the_need():
+    with pytest.raises(
+        DatasetError, match=r"3 signers are too few \(in c\): .* at least 2 beside 1 for validation"
+    ):
         split_by_signer(signers(3), seed=1)
+    with pytest.raises(DatasetError, match="20 signers are too few"):
+        split_by_signer(signers(20), seed=1, validation=0.6, test=0.5)
 
 
 def test_the_summary_counts_the_pairs():
     rows = partition_summary(split_by_signer(signers(20), seed=1))
     assert rows[0]["genuine pairs"] == rows[0]["signers"] == 14
     assert rows[0]["skilled pairs"] == 28
-
-
-def test_the_cache_gives_what_preprocess_gives_and_never_decodes_twice(corpus, tmp_path):
-    found = scan_dataset(corpus)
-    steps = []
-    first = CachedImages(found, STROKES, tmp_path, progress=lambda *at: steps.append(at))
-    assert steps[-1] == (48, 48)
-    path = found[1].forged[0]
-    expected = preprocess(path.read_bytes(), STROKES)
-    np.testing.assert_allclose(first.images(first.rows([path]))[0], expected, atol=1 / 127)
-
-    def fail(*_):
-        raise AssertionError("decoded again")
-
-    again = CachedImages(found, STROKES, tmp_path, progress=fail)
-    assert np.array_equal(again.pixels, first.pixels)
-    assert not list(tmp_path.glob("*.part"))
-
-
-def test_an_unreadable_file_is_left_out_with_its_reason(corpus, tmp_path):
-    found = scan_dataset(corpus)
-    broken = tmp_path / "original_1_99.png"
-    broken.write_bytes(b"no image")
-    mended = [replace(found[0], genuine=(*found[0].genuine, broken)), *found[1:]]
-    images = CachedImages(mended, STROKES, tmp_path / "cache")
-    assert list(images.skipped) == [broken]
-    assert "not a PNG" in images.skipped[broken]
-    assert len(writers_of(mended, images)[0].genuine) == len(found[0].genuine)
 
 
 @pytest.fixture
@@ -164,7 +160,7 @@ def test_pairs_are_all_of_them(writers):
 
 def test_a_batch_holds_its_writers_genuine_and_own_forgeries(writers):
     batches = writer_batches(
-        writers, steps=3, per_batch=3, images_each=2, focus=None, rng=np.random.default_rng(0)
+        writers, steps=3, per_batch=3, images_each=2, rng=np.random.default_rng(0)
     )
     for batch in batches:
         assert len(batch.rows) == 3 * 2 * 2
@@ -174,21 +170,23 @@ def test_a_batch_holds_its_writers_genuine_and_own_forgeries(writers):
             assert set(batch.rows[mine & ~batch.genuine]) <= set(writers[number].forged)
 
 
-def test_half_of_a_batch_comes_from_the_corpus_in_focus(writers):
-    home = [replace(w, corpus="home") for w in writers[:3]]
-    away = [replace(w, corpus="away") for w in writers[3:]]
+def test_either_half_of_a_batch_comes_from_one_corpus_and_no_writer_comes_twice(writers):
+    pooled = [replace(w, corpus="home" if n < 3 else "away") for n, w in enumerate(writers)]
     batches = writer_batches(
-        [*home, *away],
-        steps=5,
-        per_batch=4,
-        images_each=1,
-        focus="home",
-        rng=np.random.default_rng(0),
+        pooled, steps=20, per_batch=4, images_each=1, rng=np.random.default_rng(0)
     )
-    for batch in batches:
-        assert sorted(number < 3 for number in np.unique(batch.writers)) == [
-            False,
-            False,
-            True,
-            True,
-        ]
+    drawn = [sorted(number < 3 for number in np.unique(batch.writers)) for batch in batches]
+    mixed, of_home, of_away = [False, False, True, True], [True] * 3, [False] * 3
+    assert all(one in (mixed, of_home, of_away) for one in drawn)
+    assert mixed in drawn
+    assert of_home in drawn
+    assert of_away in drawn
+
+
+def test_a_writer_without_forgeries_gives_genuine_signatures_to_a_batch(writers):
+    unforged = [replace(w, forged=w.forged[:0]) for w in writers]
+    (batch,) = writer_batches(
+        unforged, steps=1, per_batch=3, images_each=2, rng=np.random.default_rng(0)
+    )
+    assert batch.genuine.all()
+    assert len(batch.rows) == 3 * 2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from model import metrics, synthetic
-from model.errors import DatasetError
+from model.errors import DatasetError, FileNotWritten
 
 SIGNERS, EACH = 12, 5
 
@@ -214,14 +214,14 @@ def test_a_write_that_fails_leaves_no_file_behind(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("model.files.Path.replace", full)
-    with pytest.raises(DatasetError, match=r"cannot write .*original_1_1.png: No space left"):
+    with pytest.raises(FileNotWritten, match=r"original_1_1.png cannot be written: No space"):
         synthetic.write_dataset(tmp_path, signers=1, genuine=1, forgeries=0, seed=1)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
 def test_a_folder_that_is_a_file_is_refused_in_a_sentence(tmp_path):
     (tmp_path / "taken").write_text("")
-    with pytest.raises(DatasetError, match=re.escape(str(tmp_path / "taken"))):
+    with pytest.raises(FileNotWritten, match=re.escape(str(tmp_path / "taken"))):
         synthetic.write_dataset(tmp_path / "taken", signers=1, genuine=1, forgeries=0, seed=1)
 
 

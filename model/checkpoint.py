@@ -5,8 +5,9 @@
     size           width of the canvas in pixels
     threshold      of the distance between two images
     preprocessing  mode, version, canvas        \\
-    scoring        rule for several references    > absent from seed checkpoints
+    scoring        rule for several references   | absent from seed checkpoints
     provenance     how it came about            /
+    cohort         embeddings (K, D), float16, where the rule weighs a cohort
 
 A file's sha256 is the identity of its model.
 """
@@ -67,6 +68,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half: bool = False) -
         "scoring": checkpoint.scoring.as_dict(),
         "provenance": dict(checkpoint.provenance),
     }
+    if checkpoint.scoring.cohort is not None:
+        content["cohort"] = torch.from_numpy(checkpoint.scoring.cohort).half()
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_atomically(path, buffer.getvalue())
@@ -135,10 +138,16 @@ def _interpret(content: Mapping[str, Any], sha256: str) -> Checkpoint:
         size=size,
         threshold=threshold,
         preprocessing=Preprocessing(**content.get("preprocessing", seed_input)),
-        scoring=Scoring(**content.get("scoring", {"thresholds": {1: threshold}})),
+        scoring=_scoring(content, threshold),
         provenance=content.get("provenance", {}),
         sha256=sha256,
     )
+
+
+def _scoring(content: Mapping[str, Any], threshold: float) -> Scoring:
+    rule = content.get("scoring", {"thresholds": {1: threshold}})
+    cohort = content.get("cohort")
+    return Scoring(**rule, cohort=None if cohort is None else cohort.half().numpy())
 
 
 def build_model(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> SiameseNet:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -12,6 +12,13 @@ from numpy.typing import NDArray
 from .errors import CheckpointError
 
 Vectors = NDArray[np.float32]
+Floats = NDArray[np.float64]
+Cohort = NDArray[np.float16] | NDArray[np.float32]
+PerCount = Mapping[int, float]
+"""A threshold for each number of references that it was fitted at."""
+
+OPERATING_POINTS = ("0.1%", "1%", "5%")
+"""Shares of skilled forgeries that may be accepted, the strictest first."""
 
 
 class Verdict(StrEnum):
@@ -26,82 +33,205 @@ class Verdict(StrEnum):
 class Scoring:
     """The rule that turns distances into a verdict; it travels in the checkpoint.
 
-    score = nearest - spread_weight * spread, where `spread` is how far the signer's references
-    lie from their nearest fellows on average, drawn towards `population_spread` as if `prior`
-    more references had shown that value. A signer who varies much is so allowed more. With
-    spread_weight 0 the score is the distance to the nearest reference: the seed's plain rule.
+    score = nearest - spread_weight * spread - cohort_weight * cohort
 
-    `thresholds` holds one threshold for each number of references it was fitted at; accept if
-    score < threshold.
+    `spread` is how far the signer's references lie from their nearest fellows on average, drawn
+    towards `population_spread` as if `prior` more references had shown that value: a signer who
+    varies much is allowed more. `cohort` is the mean distance of the questioned signature to the
+    `cohort_nearest` nearest of the embeddings `cohort` (K, D), genuine signatures of writers who
+    are no signers here: a signature that is near to nobody is allowed more than one that is near
+    to everybody. With both weights 0 the score is the distance to the nearest reference: the
+    seed's plain rule.
+
+    `thresholds` are balanced: without an operating point a score below is accepted, any other
+    rejected. With one, a score below `accept` of that point is accepted, a score at or above
+    `reject` (or `accept`, where that is higher) is rejected, and what lies between is for a person
+    to review. Equality leaves the cohort out, since arrays do not compare to one truth.
     """
 
-    thresholds: Mapping[int, float]
+    thresholds: PerCount
+    accept: Mapping[str, PerCount] = field(default_factory=dict)
+    reject: PerCount = field(default_factory=dict)
     spread_weight: float = 0.0
     population_spread: float = 0.0
     prior: float = 1.0
+    cohort_weight: float = 0.0
+    cohort_nearest: int = 20
+    cohort: Cohort | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        numbers = (*self.thresholds.values(), self.spread_weight, self.population_spread)
-        if not self.thresholds or not all(map(math.isfinite, (*numbers, self.prior))):
+        tables = (self.thresholds, self.reject, *self.accept.values())
+        numbers = [self.spread_weight, self.population_spread, self.prior, self.cohort_weight]
+        numbers += [threshold for table in tables for threshold in table.values()]
+        if not self.thresholds or not all(map(math.isfinite, numbers)):
             raise CheckpointError("The scoring rule needs finite coefficients and a threshold.")
+        self._check_operating_points()
+        self._check_cohort()
+
+    def _check_operating_points(self) -> None:
+        """That a stricter point never accepts more than a laxer one."""
+        if unknown := sorted(set(self.accept) - set(OPERATING_POINTS)):
+            raise CheckpointError(f"The scoring rule has an unknown operating point {unknown[0]}.")
+        tables = [self.accept[point] for point in OPERATING_POINTS if point in self.accept]
+        if tables and not (self.reject and all(tables)):
+            raise CheckpointError("The scoring rule has an operating point without thresholds.")
+        for count in {count for table in tables for count in table}:
+            values = [_fitted(table, count) for table in tables]
+            if values != sorted(values):
+                raise CheckpointError("A stricter operating point would accept more than a laxer.")
+
+    def _check_cohort(self) -> None:
+        if self.cohort_nearest < 1:
+            raise CheckpointError("The cohort's mean needs one neighbour at least.")
+        if self.cohort is None:
+            if self.cohort_weight:
+                raise CheckpointError("The scoring rule weighs a cohort that is not there.")
+        elif self.cohort.ndim != 2 or not self.cohort.size or not np.isfinite(self.cohort).all():
+            raise CheckpointError("The cohort is not a table of finite numbers.")
 
     @property
     def rule(self) -> str:
         """The rule's name, as the record keeps it."""
-        return "nearest-offset" if self.spread_weight else "nearest"
+        offset = "-offset" if self.spread_weight else ""
+        return f"nearest{offset}{'-cohort' if self.cohort_weight else ''}"
 
     def threshold_for(self, references: int) -> float:
-        """The threshold fitted at the largest number of references that the signer has."""
-        fitted = [number for number in self.thresholds if number <= references]
-        return self.thresholds[max(fitted, default=min(self.thresholds))]
+        """The balanced threshold, fitted at the largest number of references the signer has."""
+        return _fitted(self.thresholds, references)
+
+    def band(self, references: int, far: str | None) -> tuple[float, float]:
+        """Where acceptance ends and where rejection begins, at an operating point.
+
+        Both are the balanced threshold without an operating point and in checkpoints that have
+        none at all. Raises CheckpointError for a point that is missing among others.
+        """
+        if far is None or not self.accept:
+            balanced = self.threshold_for(references)
+            return balanced, balanced
+        if far not in self.accept:
+            raise CheckpointError(
+                f"The checkpoint has no operating point {far}; it has {', '.join(self.accept)}."
+            )
+        accept = _fitted(self.accept[far], references)
+        return accept, max(accept, _fitted(self.reject, references))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as the checkpoint keeps them."""
+        """Plain values, all but the cohort, as checkpoints and the record of models keep them."""
         return {
             "thresholds": dict(self.thresholds),
+            "accept": {point: dict(table) for point, table in self.accept.items()},
+            "reject": dict(self.reject),
             "spread_weight": self.spread_weight,
             "population_spread": self.population_spread,
             "prior": self.prior,
+            "cohort_weight": self.cohort_weight,
+            "cohort_nearest": self.cohort_nearest,
         }
+
+
+def _fitted(table: PerCount, references: int) -> float:
+    """The value of the largest number of references that is not above `references`."""
+    fitted = [number for number in table if number <= references]
+    return table[max(fitted, default=min(table))]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """A verdict with all that led to it. Distances lie in [0, 2]; lower is closer."""
+    """A verdict with all that led to it. Distances lie in [0, 2]; lower is closer.
+
+    `terms` are the weighted parts of the score, by name, and sum to it. `threshold` is the one
+    that acceptance took. `operating_point` and `reject_threshold` are None where the balanced
+    threshold decided alone.
+    """
 
     verdict: Verdict
     score: float
+    terms: Mapping[str, float]
     threshold: float
+    reject_threshold: float | None
+    operating_point: str | None
     distance: float
     distances: tuple[float, ...]
     nearest: int
 
 
-def judge(questioned: Vectors, references: Vectors, scoring: Scoring) -> Judgement:
+def judge(
+    questioned: Vectors, references: Vectors, scoring: Scoring, *, far: str | None = None
+) -> Judgement:
     """Compare a questioned embedding (D,) with the references (N, D), N at least 1.
 
-    Anything that is not a finite number is an error, never an acceptance.
+    `far` names an operating point; None stands for the balanced threshold. Raises ValueError for
+    what is not a finite number and CheckpointError for a point that the rule lacks: neither is
+    ever an acceptance.
     """
     distances = distances_to(questioned, references)
-    nearest = int(np.argmin(distances))
-    score = float(distances[nearest]) - offset(references, scoring)
-    if not math.isfinite(score):
-        raise ValueError("an embedding holds a value that is not a finite number")
-    threshold = scoring.threshold_for(len(references))
+    parts = terms(questioned[None], references, scoring)
+    score = float(_total(parts)[0])
+    accept, reject = scoring.band(len(references), far)
+    point = far if scoring.accept else None
     return Judgement(
-        verdict=Verdict.ACCEPT if score < threshold else Verdict.REJECT,
+        verdict=_verdict(score, accept, reject),
         score=score,
-        threshold=threshold,
-        distance=float(distances[nearest]),
+        terms={name: float(values[0]) for name, values in parts.items()},
+        threshold=accept,
+        reject_threshold=None if point is None else reject,
+        operating_point=point,
+        distance=float(distances.min()),
         distances=tuple(map(float, distances)),
-        nearest=nearest,
+        nearest=int(np.argmin(distances)),
     )
 
 
-def distances_to(questioned: Vectors, references: Vectors) -> NDArray[np.float64]:
+def _verdict(score: float, accept: float, reject: float) -> Verdict:
+    if score < accept:
+        return Verdict.ACCEPT
+    return Verdict.REJECT if score >= reject else Verdict.REVIEW
+
+
+def scores(questioned: Vectors, references: Vectors, scoring: Scoring) -> Floats:
+    """Scores (M,) of questioned embeddings (M, D) against one signer's references (N, D).
+
+    Raises ValueError for what is not a finite number.
+    """
+    return _total(terms(questioned, references, scoring))
+
+
+def terms(questioned: Vectors, references: Vectors, scoring: Scoring) -> dict[str, Floats]:
+    """The weighted parts of the scores by name, each (M,), for (M, D) against (N, D)."""
+    if not (np.isfinite(questioned).all() and np.isfinite(references).all()):
+        raise ValueError("an embedding holds a value that is not a finite number")
+    allowed = np.full(len(questioned), offset(references, scoring))
+    distances = [distances_to(reference, questioned) for reference in references]  # N x (M,)
+    return {
+        "nearest": np.min(distances, axis=0),
+        "spread": 0.0 - allowed,  # not the negative, which would be -0.0 without a weight
+        "cohort": 0.0 - scoring.cohort_weight * cohort_distances(questioned, scoring),
+    }
+
+
+def _total(parts: Mapping[str, Floats]) -> Floats:
+    total = parts["nearest"] + parts["spread"] + parts["cohort"]
+    if not np.isfinite(total).all():
+        raise ValueError("a score is not a finite number")
+    return total
+
+
+def distances_to(questioned: Vectors, references: Vectors) -> Floats:
     """Euclidean distances (N,) from one embedding (D,) to N references (N, D)."""
     difference = references.astype(np.float64) - questioned.astype(np.float64)
     return np.asarray(np.linalg.norm(difference, axis=1))
+
+
+def cohort_distances(questioned: Vectors, scoring: Scoring) -> Floats:
+    """Mean distances (M,) of (M, D) to their nearest fellows in the cohort; 0 without one."""
+    if scoring.cohort is None:
+        return np.zeros(len(questioned))
+    # By inner products: the differences (M, K, D) would fill the memory.
+    vectors, cohort = questioned.astype(np.float64), scoring.cohort.astype(np.float64)
+    squares = (vectors**2).sum(axis=1)[:, None] + (cohort**2).sum(axis=1)
+    distances = np.sqrt(np.maximum(squares - 2 * vectors @ cohort.T, 0.0))  # (M, K)
+    nearest = min(scoring.cohort_nearest, len(cohort))
+    return np.asarray(np.partition(distances, nearest - 1, axis=1)[:, :nearest].mean(axis=1))
 
 
 def spread(references: Vectors) -> tuple[float, int]:
@@ -116,7 +246,7 @@ def spread(references: Vectors) -> tuple[float, int]:
 
 
 def offset(references: Vectors, scoring: Scoring) -> float:
-    """What the rule takes off the nearest distance for these references (N, D)."""
+    """What the signer's own spread takes off the nearest distance, for references (N, D)."""
     observed, count = spread(references)
     total = count + scoring.prior
     if total <= 0:

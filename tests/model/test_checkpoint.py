@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from model.errors import (
     ModelError,
 )
 from model.preprocess import Preprocessing
+from model.scoring import scores
 from model.siamese import SiameseNet
 
 
@@ -78,6 +80,47 @@ def test_what_is_saved_is_what_is_loaded(checkpoint, checkpoint_file):
     assert {"model", "backbone", "size", "threshold"} <= content.keys()
 
 
+def banded(checkpoint, cohort):
+    scoring = replace(
+        checkpoint.scoring,
+        accept={"0.1%": {1: 0.1}, "1%": {1: 0.2}, "5%": {1: 0.3}},
+        reject={1: 0.7},
+        cohort_weight=0.5,
+        cohort_nearest=7,
+        cohort=cohort,
+    )
+    return replace(checkpoint, scoring=scoring)
+
+
+def test_operating_points_and_cohort_travel_and_the_cohort_in_half_precision(checkpoint, tmp_path):
+    cohort = np.random.default_rng(1).normal(size=(20, 512)).astype(np.float32)
+    whole = banded(checkpoint, cohort)
+    save_checkpoint(tmp_path / "a.pt", whole)
+    loaded = load_checkpoint(tmp_path / "a.pt").scoring
+    assert loaded == whole.scoring
+    assert loaded.cohort.dtype == np.float16
+    np.testing.assert_array_equal(loaded.cohort, cohort.astype(np.float16))
+    assert torch.load(tmp_path / "a.pt", weights_only=True)["cohort"].dtype == torch.float16
+
+
+def test_a_rounded_cohort_gives_the_same_scores_after_loading(checkpoint, tmp_path):
+    rng = np.random.default_rng(2)
+    whole = banded(checkpoint, rng.normal(size=(20, 512)).astype(np.float16))
+    save_checkpoint(tmp_path / "a.pt", whole)
+    questioned, references = (rng.normal(size=(n, 512)).astype(np.float32) for n in (3, 4))
+    before = scores(questioned, references, whole.scoring)
+    after = scores(questioned, references, load_checkpoint(tmp_path / "a.pt").scoring)
+    np.testing.assert_array_equal(before, after)
+
+
+def test_a_checkpoint_of_an_earlier_release_has_neither(checkpoint_file, tmp_path):
+    rule = {"thresholds": {1: 0.4, 5: 0.3}, "spread_weight": 0.75, "population_spread": 0.5}
+    old = load_checkpoint(changed(checkpoint_file, tmp_path, scoring={**rule, "prior": 2.0}))
+    assert (old.scoring.accept, old.scoring.reject, old.scoring.cohort) == ({}, {}, None)
+    assert old.scoring.cohort_weight == 0.0
+    assert old.scoring.band(5, "1%") == (0.3, 0.3)
+
+
 def test_half_precision_halves_the_file_and_loads_as_float32(checkpoint, checkpoint_file, tmp_path):
     path = tmp_path / "half.pt"
     save_checkpoint(path, checkpoint, half=True)
@@ -114,6 +157,11 @@ def test_a_missing_key_is_named(checkpoint_file, tmp_path, key):
         {"size": "big"},
         {"preprocessing": {"name": "strokes", "version": 99}},
         {"scoring": {"weight": 1}},
+        {"scoring": {"thresholds": {1: 0.5}, "cohort_weight": 0.5}},
+        {"scoring": {"thresholds": {1: None}}},
+        {"cohort": [[1.0]]},
+        {"cohort": torch.tensor([1.0])},
+        {"cohort": torch.tensor([[float("nan")]])},
         {"format": 7},
     ],
 )

@@ -1,0 +1,138 @@
+"""The scoring rule's coefficients and thresholds, fitted on development writers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+
+from . import metrics
+from .evaluate import REFERENCE_COUNTS, Scores, with_references
+from .sampling import Writer
+from .scoring import OPERATING_POINTS, Cohort, Floats, Scoring, Vectors, spread
+
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Tried for the signer's own spread and for the cohort, each with each."""
+PRIOR = 2.0
+MIDDLE = 5
+"""The number of references at which the coefficients are fitted."""
+GENUINE_TAIL = 0.01
+"""The share of genuine scores that may lie above the threshold of rejection."""
+
+
+def fit_scoring(
+    vectors: Vectors,
+    writers: Sequence[Writer],
+    *,
+    cohort: Cohort | None,
+    policy: metrics.Policy,
+    rng: np.random.Generator,
+) -> Scoring:
+    """Fit the rule for several references; `vectors` (M, D) are the rows that writers name.
+
+    `cohort` (K, D) embeds genuine signatures of training writers; it is left out where it does
+    not help. The weights are those of a small grid with the lowest selection error at five
+    references. `policy` sets the balanced thresholds, skilled and random forgeries weighing
+    alike. Without skilled forgeries there are no operating points. Raises EmptyClass when there
+    is nothing at all to oppose to the genuine signatures.
+    """
+    most = max(len(writer.genuine) for writer in writers) - 1
+    counts = [count for count in REFERENCE_COUNTS if count <= most]
+    middle = min(MIDDLE, max(counts))
+    rule = Scoring(
+        thresholds={1: 1.0},
+        population_spread=_population_spread(vectors, writers, middle, rng),
+        prior=PRIOR,
+        # Rounded now, as the checkpoint keeps it: the thresholds belong to what is shipped.
+        cohort=None if cohort is None else np.asarray(cohort, np.float16),
+    )
+    seed = int(rng.integers(2**31))
+
+    def scores(candidate: Scoring, count: int) -> Scores:
+        same_draws = np.random.default_rng(seed)
+        return with_references(
+            vectors, writers, references=count, scoring=candidate, rng=same_draws
+        )
+
+    best = _with_best_weights(rule, lambda candidate: scores(candidate, middle))
+    return with_thresholds(best, {count: scores(best, count) for count in counts}, policy)
+
+
+def _with_best_weights(rule: Scoring, score: Callable[[Scoring], Scores]) -> Scoring:
+    """The rule with the pair of weights of the lowest selection error; of equals, the smallest.
+
+    A score is linear in its weights, so three sets of scores give those of the whole grid.
+    """
+    plain = score(rule)
+    if not len(plain.skilled) + len(plain.random):
+        raise metrics.EmptyClass("there are no forged scores of development writers")
+    spread_alone = score(replace(rule, spread_weight=1.0))
+    cohort_alone = plain if rule.cohort is None else score(replace(rule, cohort_weight=1.0))
+
+    def error(weights: tuple[float, float]) -> float:
+        return _combined(plain, (spread_alone, cohort_alone), weights).selection_error
+
+    tried = product(WEIGHTS, WEIGHTS if rule.cohort is not None else (0.0,))
+    spread_weight, cohort_weight = min(tried, key=error)
+    return replace(
+        rule,
+        spread_weight=spread_weight,
+        cohort_weight=cohort_weight,
+        cohort=rule.cohort if cohort_weight else None,
+    )
+
+
+def _combined(plain: Scores, alone: tuple[Scores, Scores], weights: tuple[float, float]) -> Scores:
+    """Scores with both weights, from those without and those with one weight of 1 each."""
+
+    def kind(name: str) -> Floats:
+        base = total = np.asarray(getattr(plain, name))
+        for weight, scores in zip(weights, alone, strict=True):
+            total = total + weight * (getattr(scores, name) - base)
+        return total
+
+    return Scores(genuine=kind("genuine"), skilled=kind("skilled"), random=kind("random"))
+
+
+def with_thresholds(rule: Scoring, found: Mapping[int, Scores], policy: metrics.Policy) -> Scoring:
+    """The rule with every threshold fitted to scores by number of references.
+
+    An operating point takes the largest threshold that accepts no more than its share of skilled
+    forgeries; where they are too few to measure the share, it lies below all of them.
+    """
+    measured = {count: scores for count, scores in found.items() if len(scores.skilled)}
+    return replace(
+        rule,
+        thresholds={count: fit_threshold(scores, policy) for count, scores in found.items()},
+        reject={count: _tail(scores) for count, scores in found.items()},
+        accept={
+            point: {count: _accept(scores, point) for count, scores in measured.items()}
+            for point in OPERATING_POINTS
+            if measured
+        },
+    )
+
+
+def fit_threshold(scores: Scores, policy: metrics.Policy) -> float:
+    """The threshold by `policy`, with skilled and random forgeries in equal parts."""
+    skilled, random = scores.skilled, scores.random
+    size = max(len(skilled), len(random))
+    forged = [np.resize(kind, size) for kind in (skilled, random) if len(kind)]
+    return metrics.threshold(scores.genuine, np.concatenate([*forged, []]), policy)
+
+
+def _accept(scores: Scores, point: str) -> float:
+    share = float(point.removesuffix("%")) / 100
+    return metrics.threshold(scores.genuine, scores.skilled, "far", far=share)
+
+
+def _tail(scores: Scores) -> float:
+    return float(np.quantile(scores.genuine, 1 - GENUINE_TAIL))
+
+
+def _population_spread(
+    vectors: Vectors, writers: Sequence[Writer], count: int, rng: np.random.Generator
+) -> float:
+    """The mean spread of `count` references, over the writers that have more than those."""
+    able = [writer for writer in writers if len(writer.genuine) > count]
+    return float(np.mean([spread(vectors[rng.permutation(w.genuine)[:count]])[0] for w in able]))

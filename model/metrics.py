@@ -4,6 +4,7 @@ A distance says how far apart two signatures are, so lower is closer, and a comp
 if its distance is below the threshold. Everything counts sorted distances and is exact under ties.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -136,6 +137,74 @@ def eer(genuine: ArrayLike, forged: ArrayLike) -> tuple[float, float]:
     return float(rate), float(thresholds[nearest])
 
 
+def bootstrap_eer(
+    genuine: Sequence[ArrayLike],
+    forged: Sequence[ArrayLike],
+    *,
+    rng: np.random.Generator,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Interval of the pooled EER when whole writers are drawn anew (percentile bootstrap).
+
+    `genuine[w]` and `forged[w]` are the distances of writer w, and either may be empty. A writer's
+    comparisons stand or fall together, so an interval over single comparisons would be far too
+    narrow (Bolle, Ratha and Pankanti 2004, "Error analysis of pattern recognition systems: the
+    subsets bootstrap"). (nan, nan) with fewer than two writers or where a class has no distances.
+
+    >>> low, high = bootstrap_eer(
+    ...     [[0.1, 0.2], [0.3, 0.7]], [[0.4, 0.9], [0.8, 1.0]], rng=np.random.default_rng(0)
+    ... )
+    >>> low, high  # the first writer alone, the second alone
+    (0.0, 0.25)
+    """
+    same = [np.sort(np.asarray(values, np.float64)) for values in genuine]
+    other = [np.sort(np.asarray(values, np.float64)) for values in forged]
+    levels = np.unique(np.concatenate([*same, *other]))
+    if len(same) < 2 or not any(map(len, same)) or not any(map(len, other)):
+        return float("nan"), float("nan")
+    drawn = rng.multinomial(len(same), np.full(len(same), 1 / len(same)), size=resamples)
+    rates = _resampled_eers(_finite_all(levels), same, other, drawn.T)
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.nanpercentile(rates, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def _resampled_eers(
+    levels: Floats, same: list[Floats], other: list[Floats], weights: NDArray[np.int64]
+) -> Floats:
+    """EER of each resample, (R,); `weights` (W, R) says how often writer w is in resample r.
+
+    All resamples halve their interval of levels together, which needs no table of writers by
+    thresholds. nan for a resample that lacks a class.
+    """
+
+    def accepted(kind: list[Floats], below: NDArray[np.int64]) -> NDArray[np.int64]:
+        cut = np.concatenate([[-np.inf], levels])[below]  # the lowest `below` levels are accepted
+        counts = np.zeros(len(cut), np.int64)
+        for values, weight in zip(kind, weights, strict=True):
+            counts += weight * np.searchsorted(values, cut, side="right")
+        return counts
+
+    everything = np.full(weights.shape[1], len(levels))
+    n_same, n_other = accepted(same, everything), accepted(other, everything)
+
+    def gap(below: NDArray[np.int64]) -> NDArray[np.int64]:  # (FAR - FRR) n_same n_other
+        return accepted(other, below) * n_same - (n_same - accepted(same, below)) * n_other
+
+    left, right = np.zeros_like(everything), everything  # gap is below 0 at left, not at right
+    while (right - left > 1).any():
+        middle = (left + right) // 2
+        reached = gap(middle) >= 0
+        left, right = np.where(reached, left, middle), np.where(reached, middle, right)
+    before, after = gap(left), gap(right)
+    whole = (n_same > 0) & (n_other > 0)
+    share = -before / np.where(whole, after - before, 1)
+    first, second = accepted(other, left), accepted(other, right)
+    rates = (first + share * (second - first)) / np.where(whole, n_other, 1)
+    return np.where(whole, rates, np.nan)
+
+
 def roc_auc(genuine: ArrayLike, forged: ArrayLike) -> float:
     """Area under the ROC: how often a genuine comparison is closer than a forged one, ties half.
 
@@ -232,6 +301,12 @@ def _sorted(distances: ArrayLike, name: str) -> Floats:
     if not np.isfinite(values).all():
         raise NonFiniteDistance(f"the {name} distances contain NaN or infinity")
     return np.sort(values)
+
+
+def _finite_all(levels: Floats) -> Floats:
+    if not np.isfinite(levels).all():
+        raise NonFiniteDistance("the distances contain NaN or infinity")
+    return levels
 
 
 def _finite(threshold: float) -> float:

@@ -1,4 +1,4 @@
-"""Pictures for people: what was compared and decided, how a verifier errs, how training went.
+"""Pictures for people: what was compared and decided, and how training went.
 
 Figures are made by matplotlib's object interface, never pyplot, so that nothing is global and any
 thread may draw. Each is a PNG that appears whole or not at all.
@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import cv2
@@ -20,15 +19,14 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from . import metrics
 from .errors import ModelError
 from .files import write_atomically
 
 _DPI = 110
 _VERDICTS = {"accept": "#00734f", "reject": "#b3261e", "review": "#8a5a00", "error": "#4a5560"}
-_GENUINE, _SKILLED, _RANDOM, _MARK = "#0072b2", "#d55e00", "#9467bd", "#222222"
+GENUINE, SKILLED, RANDOM, MARK = "#0072b2", "#d55e00", "#9467bd", "#222222"
 
 # The comparison sheet, in inches: cards of two pictures and a text, in one or two columns.
 _PICTURE = (1.75, 0.97)
@@ -38,7 +36,7 @@ _LINES = 5  # of a caption
 
 
 class PlotError(ModelError):
-    """The picture cannot be drawn or written."""
+    """The picture cannot be drawn."""
 
     code = "plot_error"
 
@@ -81,35 +79,7 @@ def comparison_sheet(rows: Sequence[SheetRow], path: Path) -> None:
         column, line = divmod(place, lines)
         _card(page, row, column * _CARD[0] + 0.12, height - _HEAD - line * _CARD[1])
     page.set(xlim=(0, width), ylim=(0, height))
-    _save(figure, path)
-
-
-def evaluation_plot(
-    genuine: ArrayLike, skilled: ArrayLike, random: ArrayLike, threshold: float, path: Path
-) -> None:
-    """Write the distances' histograms with the threshold, and the DET curves with the EER marked.
-
-    `skilled` or `random` may be empty; metrics.MetricsError if `genuine` or both of them are, and
-    PlotError if `path` cannot be written. DET: Martin et al., "The DET curve in assessment of
-    detection task performance", Eurospeech 1997.
-    """
-    attacks = [("skilled", skilled, _SKILLED), ("random", random, _RANDOM)]
-    attacks = [(name, values, colour) for name, values, colour in attacks if np.size(values)]
-    if not attacks:
-        raise metrics.EmptyClass("there are neither skilled nor random distances")
-    curves = [metrics.error_curve(genuine, values) for _, values, _ in attacks]
-    figure = Figure(figsize=(11, 4.8), dpi=_DPI, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _histograms(left, [("genuine", genuine, _GENUINE), *attacks], threshold)
-    for (name, values, colour), curve in zip(attacks, curves, strict=True):
-        rate, _ = metrics.eer(genuine, values)
-        at = metrics.far(values, threshold), metrics.frr(genuine, threshold)
-        right.plot(_probit(curve.far), _probit(curve.frr), color=colour, lw=1.8,
-                   label=f"{name} forgeries, EER {100 * rate:.2f} %")  # fmt: skip
-        right.plot(*_probit([rate, rate])[:, None], "o", color=colour, ms=8)
-        right.plot(*_probit(at)[:, None], "x", color=colour, ms=9, mew=2, clip_on=False)
-    _det_axes(right)
-    _save(figure, path)
+    save(figure, path)
 
 
 def training_plot(rows: Sequence[Mapping[str, object]], path: Path) -> None:
@@ -126,27 +96,27 @@ def training_plot(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     skilled, random = 100 * _column(rows, "skilled_eer"), 100 * _column(rows, "random_eer")
     figure = Figure(figsize=(7.5, 6), dpi=_DPI, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    upper.plot(epoch, _column(rows, "loss"), ".-", color=_GENUINE)
+    upper.plot(epoch, _column(rows, "loss"), ".-", color=GENUINE)
     upper.set(ylabel="training loss")
-    for name, rates, colour in (("skilled", skilled, _SKILLED), ("random", random, _RANDOM)):
+    for name, rates, colour in (("skilled", skilled, SKILLED), ("random", random, RANDOM)):
         there = np.isfinite(rates)  # an epoch without validation leaves no gap in the line
         lower.plot(epoch[there], rates[there], ".-", color=colour, label=f"{name} forgeries")
     mean = (skilled + random) / 2
     if np.isfinite(mean).any():
         best = int(np.nanargmin(mean))
         label = f"lowest mean: epoch {epoch[best]:g}, {mean[best]:.2f} %"
-        lower.axvline(epoch[best], color=_MARK, ls="--", lw=1, label=label)
+        lower.axvline(epoch[best], color=MARK, ls="--", lw=1, label=label)
     lower.set(xlabel="epoch", ylabel="validation EER, %")
     lower.set_ylim(bottom=0)
     lower.legend(frameon=False)
     for axes in (upper, lower):
-        _plain(axes)
-    _save(figure, path)
+        plain(axes)
+    save(figure, path)
 
 
 def _card(page: Axes, row: SheetRow, x: float, top: float) -> None:
     wide, high = _PICTURE
-    colour = _VERDICTS.get(row.verdict.lower(), _MARK)
+    colour = _VERDICTS.get(row.verdict.lower(), MARK)
     bottom = top - _CARD[1] + 0.1
     page.fill_between([x - 0.06, x - 0.02], bottom, top, color=colour, lw=0)
     _text(page, x + 0.04, top - 0.15, _cut(row.title, 66), weight="bold", size=8.5)
@@ -192,45 +162,6 @@ def _grey(picture: np.ndarray) -> NDArray[np.uint8]:
     return np.asarray(np.rint(255 * light), dtype=np.uint8)
 
 
-def _histograms(
-    axes: Axes, classes: Sequence[tuple[str, ArrayLike, str]], threshold: float
-) -> None:
-    values = [np.asarray(distances, dtype=np.float64) for _, distances, _ in classes]
-    bins = np.histogram_bin_edges(np.concatenate(values), bins=50).tolist()
-    for (name, _, colour), distances in zip(classes, values, strict=True):
-        share = np.full(distances.size, 100 / distances.size)
-        label = f"{name} ({distances.size})"
-        axes.hist(distances, bins, weights=share, color=colour, alpha=0.2)
-        axes.hist(distances, bins, weights=share, color=colour, histtype="step", lw=1.4,
-                  label=label)  # fmt: skip
-    axes.axvline(threshold, color=_MARK, ls="--", lw=1.2, label=f"threshold {threshold:.4g}")
-    axes.set(xlabel="distance (below the threshold: accepted)", ylabel="share of class, %")
-    axes.legend(frameon=False)
-    _plain(axes)
-
-
-def _det_axes(axes: Axes) -> None:
-    rates = [0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95]
-    ticks, names = _probit(rates), [f"{100 * rate:g}" for rate in rates]
-    span = float(ticks[0]) - 0.1, float(ticks[-1])
-    axes.plot(span, span, ":", color=_MARK, lw=0.8)
-    axes.plot([], [], "o", color=_MARK, label="equal error rate")
-    axes.plot([], [], "x", color=_MARK, mew=2, label="at the threshold")
-    axes.set(xlim=span, ylim=span, xlabel="false acceptance rate, %", aspect="equal",
-             ylabel="false rejection rate, %")  # fmt: skip
-    axes.set_xticks(ticks, names)
-    axes.set_yticks(ticks, names)
-    axes.grid(color="#dddddd", lw=0.6)
-    axes.legend(loc="upper right", framealpha=1, edgecolor="none")
-    _plain(axes)
-
-
-def _probit(rates: ArrayLike) -> NDArray[np.float64]:
-    """Normal deviates of rates; 0 and 1 come just outside the axes of the DET plot."""
-    inside = np.clip(np.asarray(rates, dtype=np.float64), 0.0008, 0.9992)
-    return np.array([NormalDist().inv_cdf(rate) for rate in inside])
-
-
 def _column(rows: Sequence[Mapping[str, object]], name: str) -> NDArray[np.float64]:
     cells = [row.get(name) for row in rows]
     try:
@@ -239,11 +170,12 @@ def _column(rows: Sequence[Mapping[str, object]], name: str) -> NDArray[np.float
         raise PlotError(f"the training log's column {name} is not all numbers: {error}") from error
 
 
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes) -> None:
+    """Take the frame's upper and right line away."""
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _paragraph(page: Axes, x: float, top: float, text: str, width: int, color: str = _MARK) -> None:
+def _paragraph(page: Axes, x: float, top: float, text: str, width: int, color: str = MARK) -> None:
     lines = [part for line in text.splitlines() for part in textwrap.wrap(line, width)]
     if len(lines) > _LINES:
         lines = [*lines[: _LINES - 1], "…"]
@@ -268,11 +200,9 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all; raises FileNotWritten."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)  # becomes the figure's canvas
     figure.savefig(buffer, format="png", metadata={"Software": None})
-    try:
-        write_atomically(path, buffer.getvalue())
-    except OSError as error:
-        raise PlotError(f"cannot write {path}: {error.strerror}") from error
+    write_atomically(path, buffer.getvalue())

@@ -1,7 +1,9 @@
 """One epoch of losses: batches drawn, augmented, embedded and compared as the recipe says."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,11 +13,17 @@ from torch.nn import functional
 
 from .cache import CachedImages
 from .descriptor import orientation_histograms
+from .loading import prefetch
 from .losses import contrastive_loss, multi_similarity_loss
-from .preprocess import to_range
+from .precision import mixed_precision
+from .preprocess import Grey, to_range
 from .recipes import Recipe
-from .sampling import Writer, balanced_pairs, writer_batches
+from .sampling import Pairs, Writer, WriterBatch, balanced_pairs, writer_batches
 from .siamese import SiameseNet
+
+Images = NDArray[np.float32]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +35,10 @@ class Part:
 
 
 class Objective:
-    """What a recipe asks of the network on the training part.
+    """What a recipe asks of the network on the training part."""
 
-    `focus` is the corpus that half of every batch of writers comes from.
-    """
-
-    def __init__(self, recipe: Recipe, part: Part, device: torch.device, focus: str | None) -> None:
-        self.recipe, self.part, self.device, self.focus = recipe, part, device, focus
+    def __init__(self, recipe: Recipe, part: Part, device: torch.device) -> None:
+        self.recipe, self.part, self.device = recipe, part, device
         self._mean_descriptor: Tensor | None = None
 
     def losses(
@@ -55,17 +60,27 @@ class Objective:
         batches = batches[: recipe.steps]
         share = epoch / max(recipe.epochs - 1, 1)
         margin = recipe.margin[0] + share * (recipe.margin[1] - recipe.margin[0])
+        seeds = rng.integers(2**63, size=len(batches))
 
         def losses() -> Iterator[Tensor]:
-            for batch in batches:
-                first = self._augmented(pairs.first[batch], rng)
-                second = self._augmented(pairs.second[batch], rng)
+            ready = _prefetched(
+                lambda item: (item[0], self._pair_images(pairs, *item)),
+                zip(batches, seeds, strict=True),
+            )
+            for batch, (first, second) in ready:
                 same = torch.from_numpy(pairs.same[batch]).to(self.device)
-                with self._mixed_precision():
-                    distances, _, _ = model(first, second)
+                with mixed_precision(self.device):
+                    distances, _, _ = model(self._placed(first), self._placed(second))
                 yield contrastive_loss(distances, same, margin)
 
         return len(batches), losses()
+
+    def _pair_images(self, pairs: Pairs, batch: slice, seed: int) -> tuple[Images, Images]:
+        rng = np.random.default_rng(seed)
+        return (
+            self._augmented(pairs.first[batch], rng),
+            self._augmented(pairs.second[batch], rng),
+        )
 
     def _writer_losses(
         self, model: SiameseNet, epoch: int, rng: np.random.Generator
@@ -73,22 +88,20 @@ class Objective:
         recipe, writers = self.recipe, self.part.writers
         per_batch = min(recipe.writers_per_batch, len(writers))
         images = per_batch * recipe.images_each * 2
-        steps = recipe.steps or max(len(self.part.images.pixels) // images, 1)
+        steps = recipe.steps or max(
+            sum(len(w.genuine) + len(w.forged) for w in writers) // images, 1
+        )
         batches = writer_batches(
-            writers,
-            steps=steps,
-            per_batch=per_batch,
-            images_each=recipe.images_each,
-            focus=self.focus,
-            rng=rng,
+            writers, steps=steps, per_batch=per_batch, images_each=recipe.images_each, rng=rng
         )
         past = epoch - recipe.descriptor_epochs
         descriptor_weight = min(1 - past / (recipe.epochs - recipe.descriptor_epochs), 1.0)
 
         def losses() -> Iterator[Tensor]:
-            for batch in batches:
-                inputs = self._augmented(batch.rows, rng)
-                with self._mixed_precision():
+            ready = _prefetched(lambda batch: (batch, self._disguised(batch)), batches)
+            for batch, images in ready:
+                inputs = self._placed(images)
+                with mixed_precision(self.device):
                     embeddings = model.embed(inputs)
                 loss = embeddings.new_zeros(())
                 if past >= 0:
@@ -117,19 +130,35 @@ class Objective:
         return 1 - functional.cosine_similarity(padded, embeddings).mean()
 
     def _descriptors_of_a_thousand(self) -> Tensor:
-        rows = np.linspace(0, len(self.part.images.pixels) - 1, 1000).astype(np.intp)
-        return orientation_histograms(
-            torch.from_numpy(self.part.images.images(rows)).to(self.device)
-        )
+        rows = np.concatenate([writer.genuine for writer in self.part.writers])
+        rows = rows[np.linspace(0, len(rows) - 1, 1000).astype(np.intp)]
+        return orientation_histograms(self._placed(self.part.images.images(rows)))
 
-    def _augmented(self, rows: NDArray[np.intp], rng: np.random.Generator) -> Tensor:
-        pixels, augment = self.part.images.pixels, self.recipe.augmentation
-        changed = np.stack([augment(pixels[row], rng) for row in rows])
-        return torch.from_numpy(to_range(changed)).to(self.device)
+    def _disguised(self, batch: WriterBatch) -> Images:
+        """Augmented images of the batch, every writer of it behind a disguise of its own."""
+        rng = np.random.default_rng(batch.seed)
+        shape = (self.recipe.preprocessing.height, self.recipe.preprocessing.width)
+        disguises = {
+            int(writer): self.recipe.disguise.draw(shape, rng)
+            for writer in np.unique(batch.writers)
+        }
+        return self._augmented(batch.rows, rng, [disguises[int(w)] for w in batch.writers])
 
-    def _mixed_precision(self) -> torch.autocast:
-        """bf16 where matrix products are faster in it: GPUs, and processors with AMX."""
-        enabled = self.device.type == "cuda" or (
-            self.device.type == "cpu" and torch.cpu._is_amx_tile_supported()
-        )
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+    def _augmented(
+        self,
+        rows: NDArray[np.intp],
+        rng: np.random.Generator,
+        disguises: list[Callable[[Grey], Grey]] | None = None,
+    ) -> Images:
+        images = [self.part.images.pixels[row] for row in rows]
+        if disguises:
+            images = [change(image) for change, image in zip(disguises, images, strict=True)]
+        return to_range(np.stack([self.recipe.augmentation(image, rng) for image in images]))
+
+    def _placed(self, images: Images) -> Tensor:
+        return torch.from_numpy(images).to(self.device)
+
+
+def _prefetched(prepare: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    workers = os.cpu_count() or 1
+    return prefetch(prepare, items, workers=workers, ahead=2 * workers)

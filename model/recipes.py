@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from .augment import Augmentation
+from .disguise import Disguise
 from .metrics import Policy
 from .preprocess import VERSIONS, Preprocessing
 
@@ -18,6 +19,7 @@ class Recipe:
     pairs. During `freeze_epochs` only the head learns, then the backbone at `backbone_rate` times
     the learning rate. During `descriptor_epochs` a writers run learns the descriptor alone; its
     weight then falls to 0 at the end. `ema` is the decay of the averaged weights, 0 for none.
+    `generated` made-up signers are added to the training writers; they tune and test nothing.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Recipe:
     pretrained: bool = True
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    disguise: Disguise = field(default_factory=Disguise)
     sampling: Literal["pairs", "writers"] = "pairs"
     batch: int = 16
     writers_per_batch: int = 8
@@ -42,6 +45,7 @@ class Recipe:
     drop_path: float = 0.0
     ema: float = 0.0
     policy: Policy = "youden"
+    generated: int = 0
     seed: int = 123
 
     def as_dict(self) -> dict[str, Any]:
@@ -56,23 +60,25 @@ SEED = Recipe(
 
 WRITERS = Recipe(
     name="writers",
-    backbone="mambaout_femto",
     pretrained=False,
     preprocessing=Preprocessing(height=64, width=128, coordinates=True),
     augmentation=Augmentation(
         rotation=8.0, shear=6.0, scale=0.12, shift=0.03, elastic=0.8, pen=1.0, blur=0.6, erase=0.1
     ),
+    disguise=Disguise(mirror=0.45, bend=0.7, window=0.4),
     sampling="writers",
     descriptor_epochs=3,
-    epochs=14,
+    epochs=35,
     steps=120,
-    learning_rate=8e-4,
+    learning_rate=7e-4,
     weight_decay=0.05,
     warmup_steps=50,
     freeze_epochs=0,
     backbone_rate=1.0,
-    ema=0.997,
+    drop_path=0.05,
+    ema=0.998,
     policy="eer",
+    generated=1200,
 )
 
 RECIPES = {recipe.name: recipe for recipe in (SEED, WRITERS)}

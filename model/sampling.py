@@ -107,11 +107,12 @@ def random_pairs(
 
 @dataclass(frozen=True, kw_only=True)
 class WriterBatch:
-    """Cache rows (B,), the number of their writer (B,), and whether they are genuine (B,)."""
+    """Cache rows (B,), the number of their writer (B,), whether they are genuine (B,), a seed."""
 
     rows: Rows
     writers: NDArray[np.int64]
     genuine: NDArray[np.bool_]
+    seed: int
 
 
 def writer_batches(
@@ -120,27 +121,26 @@ def writer_batches(
     steps: int,
     per_batch: int,
     images_each: int,
-    focus: str | None,
     rng: np.random.Generator,
 ) -> Iterator[WriterBatch]:
     """Batches of `per_batch` writers with `images_each` genuine signatures and own forgeries each.
 
-    Half of every batch comes from the corpus `focus`, half from one other corpus drawn by turns,
-    so that strangers in a batch write the same script and batch statistics stay mixed. Without
-    other corpora, or without a focus, all writers are drawn alike.
+    Either half of a batch comes from one corpus, all corpora drawn alike: strangers in a batch
+    then write the same script, and a large corpus does not drown a small one.
     """
     corpora: dict[str, list[int]] = {}
     for number, writer in enumerate(writers):
         corpora.setdefault(writer.corpus, []).append(number)
-    home = corpora.pop(focus, None) if focus else None
     groups = list(corpora.values())
+    sizes = (per_batch - per_batch // 2, per_batch // 2)
     for _ in range(steps):
-        if home and groups:
-            away = groups[rng.integers(len(groups))]
-            picked = [_draw(home, per_batch // 2, rng), _draw(away, per_batch // 2, rng)]
+        drawn = [groups[rng.integers(len(groups))] for _ in sizes]
+        if drawn[0] is drawn[1]:  # one draw, so that no writer comes twice
+            picked = _draw(drawn[0], per_batch, rng)
         else:
-            picked = [_draw(home or list(range(len(writers))), per_batch, rng)]
-        yield _batch(writers, np.concatenate(picked), images_each, rng)
+            halves = [_draw(group, size, rng) for group, size in zip(drawn, sizes, strict=True)]
+            picked = np.concatenate(halves)
+        yield _batch(writers, picked, images_each, rng)
 
 
 def _draw(numbers: Sequence[int], count: int, rng: np.random.Generator) -> Rows:
@@ -162,4 +162,5 @@ def _batch(
         rows=np.concatenate(rows).astype(np.intp),
         writers=np.concatenate(names),
         genuine=np.concatenate(genuine),
+        seed=int(rng.integers(2**63)),
     )

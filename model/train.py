@@ -4,22 +4,20 @@ import copy
 import csv
 import io
 import math
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from . import evaluate
-from .checkpoint import Checkpoint, save_checkpoint
 from .errors import TrainingError
 from .files import write_atomically
 from .objectives import Objective, Part
+from .precision import mixed_precision
 from .recipes import Recipe
 from .siamese import SiameseNet
 
@@ -46,11 +44,10 @@ class Trainer:
         folder: Path,
         device: torch.device,
         reporter: Reporter,
-        focus: str | None = None,
     ) -> None:
         self.recipe, self.validation = recipe, validation
         self.folder, self.device, self.reporter = folder, device, reporter
-        self.objective = Objective(recipe, train, device, focus)
+        self.objective = Objective(recipe, train, device)
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             self.model = SiameseNet(
@@ -58,7 +55,9 @@ class Trainer:
                 pretrained=recipe.pretrained,
                 drop_path=recipe.drop_path,
                 coordinates=recipe.preprocessing.coordinates,
-            ).to(device)
+            )
+        # In this order oneDNN runs the depthwise convolutions 1.2 times as fast in float32.
+        self.model.to(device, memory_format=torch.channels_last)
         for notice in self.model.notices:
             reporter.say(notice)
         self.average = copy.deepcopy(self.model) if recipe.ema else self.model
@@ -159,7 +158,8 @@ class Trainer:
                 value.copy_(current[name])
 
     def _validate(self) -> evaluate.Scores:
-        vectors = evaluate.embed_rows(self.average, self.validation.images, self.device)
+        with mixed_precision(self.device):
+            vectors = evaluate.embed_rows(self.average, self.validation.images, self.device)
         if not np.isfinite(vectors).all():
             raise TrainingError("The network's embeddings are no longer numbers.")
         rng = np.random.default_rng(self.recipe.seed)
@@ -211,48 +211,3 @@ def _epoch_sentence(row: dict[str, float], epochs: int) -> str:
         f"writers {100 * row['skilled_eer']:.1f} % skilled, {100 * row['random_eer']:.1f} % "
         f"random, {row['seconds']:.0f} s"
     )
-
-
-def finish(trainer: Trainer, test: Part, path: Path, *, provenance: dict[str, Any]) -> Checkpoint:
-    """Fit thresholds and rule on the development writers, test, and save the best weights.
-
-    Saved in half precision; thresholds and test figures are those of the rounded weights, for
-    they belong to what is shipped. The test rows are in the checkpoint's provenance.
-    """
-    recipe, model = trainer.recipe, trainer.average
-    weights = {
-        name: value.half().float() if value.is_floating_point() else value
-        for name, value in trainer.best_weights.items()
-    }
-    model.load_state_dict(weights)
-    rng = np.random.default_rng(recipe.seed)
-    vectors = evaluate.embed_rows(model, trainer.validation.images, trainer.device)
-    development = trainer.validation.writers
-    pairs = evaluate.one_to_one(vectors, development, rng)
-    threshold = evaluate.fit_threshold(pairs, recipe.policy)
-    scoring = evaluate.fit_scoring(vectors, development, policy=recipe.policy, rng=rng)
-    rows = []
-    if test.writers:
-        rows = evaluate.summary(
-            evaluate.embed_rows(model, test.images, trainer.device),
-            test.writers,
-            threshold=threshold,
-            scoring=scoring,
-            seed=recipe.seed,
-        )
-    checkpoint = Checkpoint(
-        weights=weights,
-        backbone=recipe.backbone,
-        size=recipe.preprocessing.width,
-        threshold=threshold,
-        preprocessing=recipe.preprocessing,
-        scoring=scoring,
-        provenance={
-            "recipe": recipe.as_dict(),
-            "test": rows,
-            "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
-            **provenance,
-        },
-    )
-    save_checkpoint(path, checkpoint, half=True)
-    return checkpoint

@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from model import evaluate
+from model import evaluate, leakage
 from model.augment import Augmentation
 from model.checkpoint import build_model, load_checkpoint
 from model.corpora import choose_writers, load_parts
+from model.disguise import Disguise
 from model.errors import DatasetError, TrainingError
+from model.leakage import Gates
 from model.preprocess import Preprocessing
+from model.promotion import ModelRefused, finish
 from model.recipes import SEED, WRITERS, with_mode
 from model.scoring import Scoring
 from model.synthetic import write_dataset
-from model.train import Reporter, Trainer, finish
+from model.train import Reporter, Trainer
 
 SMALL = {
     "backbone": "test_mambaout",
@@ -144,6 +147,22 @@ def test_the_checkpoint_carries_thresholds_that_reproduce_its_own_figures(parts,
         np.testing.assert_allclose([r[key] for r in rows], [r[key] for r in saved])
 
 
+def test_a_model_that_fails_a_gate_is_refused_and_kept_aside(parts, tmp_path, monkeypatch):
+    leaky = Gates(probe_auc=0.99, probe_eer=0.02, session_auc=0.9, skilled_eer=0.01, random_eer=0.2)
+    monkeypatch.setattr(leakage, "check", lambda *_, **__: leaky)
+    run = trainer(replace(SEED, **SMALL), parts, tmp_path)
+    run.fit()
+    path = tmp_path / "result.pt"
+    with pytest.raises(ModelRefused, match=r"AUC 0\.990"):
+        finish(run, parts.test, path, provenance={})
+    assert not path.exists()
+    refused = load_checkpoint(tmp_path / "refused.pt").provenance
+    assert not refused["gates"]["passed"]
+    assert [row["part"] for row in refused["seed_table"]] == ["validation", "test"]
+    finish(run, parts.test, path, provenance={}, allow_leaky=True)
+    assert load_checkpoint(path).provenance["allow_leaky"]
+
+
 def test_further_corpora_teach_and_tune_but_never_test(corpus, tmp_path):
     write_dataset(tmp_path / "more", signers=12, genuine=2, forgeries=1, seed=2)
     split = choose_writers(corpus, also=[tmp_path / "more"], seed=1, validation=0, test=0.34)
@@ -198,6 +217,10 @@ def test_training_separates_generated_signers_it_never_saw(tmp_path):
     recipe = replace(
         WRITERS,
         **{**SMALL, "epochs": 4, "steps": 30},
+        disguise=Disguise(),  # two thousand images are too few to learn through them
+        descriptor_epochs=1,
+        drop_path=0.0,
+        generated=0,
         learning_rate=2e-3,
         warmup_steps=10,
         images_each=3,

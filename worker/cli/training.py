@@ -1,4 +1,4 @@
-"""`sigctl train` and `sigctl evaluate`: a network from folders of signatures, and its error."""
+"""`sigctl train`: a network from folders of signatures."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from worker.cli import show
-from worker.cli.options import Json
 
 if TYPE_CHECKING:
     from model.corpora import Parts
-    from model.dataset import Signer, Split
+    from model.dataset import Split
     from model.recipes import Recipe
     from model.train import Reporter
 
@@ -67,6 +66,12 @@ def train(
     pretrained: Annotated[
         bool | None, typer.Option(help="Start from ImageNet weights, if they can be had.")
     ] = None,
+    generated: Annotated[
+        int | None, typer.Option(min=0, help="Made-up signers to learn from as well.")
+    ] = None,
+    allow_leaky: Annotated[
+        bool, typer.Option("--allow-leaky", help="Write the checkpoint though a gate failed.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Of the split and of all randomness.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     cache: Cache = DEFAULT_CACHE,
@@ -74,11 +79,13 @@ def train(
     """Train a network; the defaults are the seed's settings on the leak-controlled input.
 
     Writers of the three parts are disjoint. The threshold is fitted on development writers and
-    tested on the others. A run that was stopped goes on where its last whole epoch ended.
+    tested on the others. A run that was stopped goes on where its last whole epoch ended. A model
+    that fails a gate against leaks is not written, unless --allow-leaky is given.
     """
-    from model.corpora import choose_writers, load_parts
+    from model.corpora import choose_writers, load_parts, with_generated
     from model.inference import choose_device
-    from model.train import Trainer, finish
+    from model.promotion import finish
+    from model.train import Trainer
 
     chosen = _recipe(
         recipe,
@@ -91,6 +98,7 @@ def train(
         freeze_epochs=freeze_epochs,
         policy=threshold,
         pretrained=pretrained,
+        generated=generated,
         seed=seed,
     )
     if mode == "seed_grey":
@@ -98,22 +106,68 @@ def train(
     split = choose_writers(
         folder, also=also or (), seed=chosen.seed, validation=validation, test=test
     )
+    if chosen.generated:
+        with show.progress() as bar:
+            task = bar.add_task("Making up signers", total=None)
+            split = with_generated(
+                split,
+                cache,
+                chosen.generated,
+                lambda n, of: bar.update(task, completed=n, total=of),
+            )
     _show_split(split)
     parts = _load(split, chosen, cache, load_parts)
+    place = run or Path("runs") / output.stem
     with show.progress() as bar:
         trainer = Trainer(
             chosen,
             parts.train,
             parts.validation,
-            folder=run or Path("runs") / output.stem,
+            folder=place,
             device=choose_device(device),
             reporter=_reporter(bar, chosen.epochs),
-            focus=split.train[0].corpus,
         )
-        trainer.fit()
-    checkpoint = finish(trainer, parts.test, output, provenance=_writers(split))
+        try:
+            trainer.fit()
+        except KeyboardInterrupt:
+            show.note(
+                f"Stopped; the same command goes on after epoch {trainer.epoch}, from {place}."
+            )
+            raise
+    checkpoint = finish(
+        trainer, parts.test, output, provenance=_origin(split), allow_leaky=allow_leaky
+    )
+    _show_gates(checkpoint.provenance["gates"])
+    if "seed_table" in checkpoint.provenance:
+        _show_seed_table(checkpoint.provenance["seed_table"])
     _show_rows(checkpoint.provenance["test"], "Test writers, never trained or tuned on")
     show.say(f"Threshold {checkpoint.threshold:.3f} ({chosen.policy}). Checkpoint: {output}")
+
+
+def _show_gates(gates: dict[str, Any]) -> None:
+    for sentence in (*gates["failures"], *gates["warnings"]):
+        show.note(sentence)
+    if gates["passed"]:
+        show.say("The gates against leaks are passed.")
+    elif gates["failures"]:
+        show.note("A gate failed; the checkpoint is written all the same, and says so.")
+
+
+def _show_seed_table(rows: list[dict[str, Any]]) -> None:
+    rates = ("acc", "f1", "roc_auc", "pr_auc", "far", "frr", "eer", "far_random")
+    names = ("part", "writers", "pairs", "threshold", *rates)
+    show.table(
+        [show.Column(title=name.replace("_", " "), right=name != "part") for name in names],
+        [
+            [
+                *(str(row[name]) for name in ("part", "writers", "pairs")),
+                f"{row['threshold']:.3f}",
+                *(_percent(row[name]) for name in rates),
+            ]
+            for row in rows
+        ],
+        title="The seed's protocol: 1:1 pairs, the threshold fitted on the validation writers",
+    )
 
 
 def _recipe(name: str, mode: str, **changes: Any) -> Recipe:
@@ -134,12 +188,35 @@ def _recipe(name: str, mode: str, **changes: Any) -> Recipe:
     return replace(with_mode(RECIPES[name], mode), **given)
 
 
-def _writers(split: Split) -> dict[str, list[str]]:
+def _origin(split: Split) -> dict[str, Any]:
+    """What the checkpoint's provenance says beside the run itself."""
     return {
+        "corpora": sorted({signer.corpus for signer in (*split.train, *split.validation)}),
+        "git": _revision(),
         "train_writers": [signer.name for signer in split.train],
         "development_writers": [signer.name for signer in split.validation],
         "test_writers": [signer.name for signer in split.test],
     }
+
+
+def _revision() -> str | None:
+    """The commit of the checkout this runs from, with a + if it was changed since."""
+    import subprocess
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _show_split(split: Split) -> None:
@@ -209,85 +286,3 @@ def _show_rows(rows: list[dict[str, Any]], title: str) -> None:
 def _percent(rate: float) -> str:
     """A rate in per cent; a dash where there was nothing to count."""
     return f"{100 * rate:.1f} %" if rate == rate else "-"
-
-
-def evaluate(
-    data: Annotated[Path, typer.Option(metavar="DIR", help="A corpus in the CEDAR layout.")],
-    checkpoint: Annotated[Path, typer.Option(metavar="FILE", help="The model to evaluate.")],
-    all_writers: Annotated[
-        bool, typer.Option("--all", help="Also writers that the model was trained or tuned on.")
-    ] = False,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw distances and ROC of 1:1 as PNG.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the draws of references.")] = 123,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    cache: Cache = DEFAULT_CACHE,
-    json: Json = False,
-) -> None:
-    """Measure a model on writers it has not seen: 1:1, and with 1, 3, 5 and 10 references.
-
-    Skilled and random forgeries are kept apart, and the checkpoint's own thresholds are used
-    unchanged. Writers that the checkpoint names as its training or development writers are left
-    out unless --all is given.
-    """
-    import numpy as np
-
-    from model import evaluate as evaluation
-    from model.cache import CachedImages
-    from model.dataset import scan_dataset
-    from model.inference import load_embedder
-    from model.plots import evaluation_plot
-    from model.sampling import writers_of
-
-    embedder = load_embedder(checkpoint, device)
-    signers, left_out = _unseen(scan_dataset(data), embedder.checkpoint.provenance, all_writers)
-    with show.progress(hidden=json) as bar:
-        task = bar.add_task("Reading images", total=None)
-        images = CachedImages(
-            signers,
-            embedder.preprocessing,
-            cache,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-        bar.update(task, description="Embedding")
-        vectors = evaluation.embed_rows(
-            embedder.model,
-            images,
-            embedder.device,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    writers = writers_of(signers, images)
-    rows = evaluation.summary(
-        vectors, writers, threshold=embedder.threshold, scoring=embedder.scoring, seed=seed
-    )
-    if plot:
-        pairs = evaluation.one_to_one(vectors, writers, np.random.default_rng(seed))
-        evaluation_plot(pairs.genuine, pairs.skilled, pairs.random, embedder.threshold, plot)
-    if json:
-        facts = {"model": embedder.model_id, "writers": len(writers), "left_out": left_out}
-        show.as_json({**facts, "seed": seed, "rows": rows})
-        return
-    if embedder.preprocessing.name == "seed_grey":
-        show.note(LEAKY)
-    known = f"; {left_out} left out, the model knows them" if left_out else ""
-    known = known or ("; the model may know some of them" if all_writers else "")
-    title = f"{data.resolve().name}: {len(writers)} writers{known}; {embedder.preprocessing.label}"
-    _show_rows(rows, title)
-
-
-def _unseen(
-    signers: tuple[Signer, ...], provenance: Any, all_writers: bool
-) -> tuple[tuple[Signer, ...], int]:
-    from model.errors import DatasetError
-
-    if all_writers:
-        return signers, 0
-    seen = {*provenance.get("train_writers", ()), *provenance.get("development_writers", ())}
-    unseen = tuple(signer for signer in signers if signer.name not in seen)
-    if not unseen:
-        raise DatasetError(
-            "The model was trained or tuned on every writer of this folder; --all evaluates "
-            "it on them all the same."
-        )
-    return unseen, len(signers) - len(unseen)

@@ -1,0 +1,112 @@
+"""A writer changed in the same way all over is another writer: more hands from the same corpora.
+
+`augment` changes one image and leaves its writer; a disguise changes all images of a writer in a
+batch alike, genuine and forged. Mirrored, bent or cut to a part of the name they are the work of
+somebody the corpus does not hold, and the imitations are still imitations of it. Corpora have
+many images of few hands, so this is where a network from random weights overfits first.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .preprocess import Grey, as_grey
+
+Change = Callable[[Grey], Grey]
+
+_PAPER = 255
+_INK = 160  # darker is ink, on a canvas whose strokes are smoothed
+_MARGIN = 1 / 16  # of each side, as `strokes_canvas` leaves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disguise:
+    """How often and how far writers are changed.
+
+    `mirror` and `window` are the probabilities that a writer is mirrored (left to right, upside
+    down or both) and is cut to a part of the width of the ink; with probability `bend` all
+    images are sheared, stretched and smoothly bent by one random map.
+    """
+
+    mirror: float = 0.0
+    bend: float = 0.0
+    window: float = 0.0
+
+    def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Change:
+        """One writer's change, for images (H, W) of that shape; the same for each of them."""
+        changes: list[Change] = []
+        if rng.random() < self.window:
+            width = rng.uniform(0.4, 0.8)
+            left = rng.uniform(0, 1 - width)
+            changes.append(lambda pixels: _cut(pixels, left, left + width))
+        if rng.random() < self.bend:
+            across, down = _bent(shape, rng)
+            changes.append(lambda pixels: _moved(pixels, across, down))
+        if rng.random() < self.mirror:
+            axis = int(rng.integers(-1, 2))
+            changes.append(lambda pixels: as_grey(cv2.flip(pixels, axis)))
+
+        def change(pixels: Grey) -> Grey:
+            for step in changes:
+                pixels = step(pixels)
+            return pixels
+
+        return change
+
+
+def _cut(pixels: Grey, left: float, right: float) -> Grey:
+    """The ink between two shares of its width, brought onto the canvas anew."""
+    columns = np.flatnonzero((pixels < _INK).any(axis=0))
+    if not columns.size:
+        return pixels
+    start, width = columns[0], columns[-1] + 1 - columns[0]
+    part = pixels[:, int(start + left * width) : int(start + right * width) + 1]
+    rows = np.flatnonzero((part < _INK).any(axis=1))
+    if not rows.size:
+        return pixels
+    part = part[rows[0] : rows[-1] + 1]
+    room = np.array(pixels.shape) * (1 - 2 * _MARGIN)
+    scale = min(*(room / part.shape), 2.0)  # a short stroke is not blown up to the canvas
+    height, wide = (max(round(side * scale), 1) for side in part.shape)
+    how = cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA
+    canvas = np.full_like(pixels, _PAPER)
+    top, first = (pixels.shape[0] - height) // 2, (pixels.shape[1] - wide) // 2
+    canvas[top : top + height, first : first + wide] = cv2.resize(
+        part, (wide, height), interpolation=how
+    )
+    return canvas
+
+
+def _bent(
+    shape: tuple[int, int], rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Maps (H, W) from a pixel to the pixel that it shows."""
+    height, width = shape
+    lean = np.tan(np.deg2rad(rng.uniform(-20, 20)))
+    zoom = np.exp(rng.uniform(-0.3, 0.3, 2))
+    x = np.arange(width, dtype=np.float32)[None, :] - width / 2
+    y = np.arange(height, dtype=np.float32)[:, None] - height / 2
+    wave = rng.normal(0, 0.035 * height, (2, 3, 5)).astype(np.float32)
+    across, down = (
+        cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC) for part in wave
+    )
+    return (
+        np.asarray(x * zoom[0] + y * lean + width / 2 + across, np.float32),
+        np.asarray(x * 0 + y * zoom[1] + height / 2 + down, np.float32),
+    )
+
+
+def _moved(pixels: Grey, across: NDArray[np.float32], down: NDArray[np.float32]) -> Grey:
+    return as_grey(
+        cv2.remap(
+            pixels,
+            across,
+            down,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=_PAPER,
+        )
+    )

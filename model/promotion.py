@@ -1,0 +1,141 @@
+"""From the best weights of a run to a checkpoint that may serve: calibrated, tested, gated."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import evaluate, leakage
+from .calibration import fit_scoring, fit_threshold
+from .checkpoint import Checkpoint, save_checkpoint
+from .errors import TrainingError
+from .objectives import Part
+from .recipes import Recipe
+from .sampling import Writer
+from .seed_protocol import VALIDATION, seed_table
+from .train import Trainer
+
+COHORT = 256
+"""Writers in the cohort: at 512 half-precision numbers each, a quarter of a megabyte."""
+
+
+class ModelRefused(TrainingError):
+    """The model failed a gate against leaks, so it is not promoted."""
+
+    code = "model_refused"
+
+
+def finish(
+    trainer: Trainer,
+    test: Part,
+    path: Path,
+    *,
+    provenance: dict[str, Any],
+    allow_leaky: bool = False,
+) -> Checkpoint:
+    """Fit rule and thresholds on the development writers, test, pass the gates, and save.
+
+    Saved in half precision; thresholds and test figures are those of the rounded weights, for
+    they belong to what is shipped. The gates are measured on the test writers, without any on the
+    development writers. A model that fails one is kept in the run's folder as `refused.pt` and
+    ModelRefused is raised, unless `allow_leaky`; either way the checkpoint says so.
+    """
+    recipe = trainer.recipe
+    weights = {name: _rounded(value) for name, value in trainer.best_weights.items()}
+    trainer.average.load_state_dict(weights)
+    rng = np.random.default_rng(recipe.seed)
+    vectors = evaluate.embed_rows(trainer.average, trainer.validation.images, trainer.device)
+    development = trainer.validation.writers
+    threshold = fit_threshold(evaluate.one_to_one(vectors, development, rng), recipe.policy)
+    scoring = fit_scoring(
+        vectors, development, cohort=_cohort(trainer, rng), policy=recipe.policy, rng=rng
+    )
+    embedded, writers = {VALIDATION: vectors}, {VALIDATION: development}
+    rows: list[dict[str, Any]] = []
+    if test.writers:
+        embedded["test"] = evaluate.embed_rows(trainer.average, test.images, trainer.device)
+        writers["test"] = test.writers
+        rows = evaluate.summary(
+            embedded["test"], test.writers, threshold=threshold, scoring=scoring, seed=recipe.seed
+        )
+    held_out = "test" if test.writers else VALIDATION
+    gates = _gates(embedded[held_out], writers[held_out], recipe.seed)
+    checkpoint = Checkpoint(
+        weights=weights,
+        backbone=recipe.backbone,
+        size=recipe.preprocessing.width,
+        threshold=threshold,
+        preprocessing=recipe.preprocessing,
+        scoring=scoring,
+        provenance={
+            "recipe": recipe.as_dict(),
+            "test": rows,
+            **_seed_rows(recipe, embedded, writers),
+            "gates": gates.as_dict(),
+            "allow_leaky": allow_leaky,
+            "log": trainer.log,
+            "versions": versions(),
+            **provenance,
+        },
+    )
+    if gates.failures and not allow_leaky:
+        kept = trainer.folder / "refused.pt"
+        save_checkpoint(kept, checkpoint, half=True)
+        raise ModelRefused(f"{' '.join(gates.failures)} The model is refused and kept as {kept}.")
+    save_checkpoint(path, checkpoint, half=True)
+    return checkpoint
+
+
+def versions() -> dict[str, str]:
+    """The libraries that decide what a run comes to."""
+    libraries = ("torch", "timm", "numpy", "opencv-python-headless", "scikit-learn")
+    found = {name: metadata.version(name) for name in libraries}
+    return {"python": platform.python_version(), **found}
+
+
+def _rounded(value: Tensor) -> Tensor:
+    return value.half().float() if value.is_floating_point() else value
+
+
+def _gates(vectors: NDArray[np.float32], writers: Sequence[Writer], seed: int) -> leakage.Gates:
+    pairs, _ = evaluate.folds_of_five(vectors, writers, np.random.default_rng(seed))
+    return leakage.check(
+        vectors,
+        writers,
+        skilled_eer=pairs.eer("skilled"),
+        random_eer=pairs.eer("random"),
+        seed=seed,
+    )
+
+
+def _seed_rows(
+    recipe: Recipe,
+    vectors: Mapping[str, NDArray[np.float32]],
+    writers: Mapping[str, Sequence[Writer]],
+) -> dict[str, Any]:
+    """The seed's own table, for runs by its recipe on writers with skilled forgeries."""
+    forged = all(any(len(writer.forged) for writer in part) for part in writers.values())
+    if recipe.sampling != "pairs" or not forged:
+        return {}
+    table = seed_table(vectors, writers, policy=recipe.policy, seed=recipe.seed)
+    return {"seed_table": table}
+
+
+@torch.no_grad()
+def _cohort(trainer: Trainer, rng: np.random.Generator) -> NDArray[np.float32]:
+    """One genuine signature each of up to 256 training writers, embedded: (K, 512)."""
+    part = trainer.objective.part
+    chosen = rng.permutation(len(part.writers))[:COHORT]
+    rows = np.array([rng.choice(part.writers[number].genuine) for number in chosen], np.intp)
+    trainer.average.eval()
+    embedded = [
+        trainer.average.embed(torch.from_numpy(part.images.images(some)).to(trainer.device))
+        for some in np.array_split(rows, max(len(rows) // evaluate.BATCH, 1))
+    ]
+    return np.asarray(torch.cat(embedded).cpu().numpy())

@@ -37,6 +37,8 @@ def run(connection: Connection) -> None:
         connection=connection,
         target_metadata=Base.metadata,
         render_as_batch=connection.dialect.name == "sqlite",
+        # SQLite too, or alembic commits after each migration and the lock is gone before the last.
+        transactional_ddl=True,
         render_item=plain_types,
         compare_type=True,
     )

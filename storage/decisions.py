@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from storage import jobs
 from storage.database import insert_new
 from storage.errors import InvalidDecision, InvalidFilter
-from storage.tables import ACCEPT, DIGEST_LENGTH, ERROR, VERDICTS, Decision
+from storage.tables import ACCEPT, DIGEST_LENGTH, ERROR, REVIEW, VERDICTS, Decision
 
 BATCH = 500
 
@@ -129,10 +129,14 @@ def _check(decision: Decision) -> None:
     score, threshold = decision.score, decision.threshold
     if score is None or threshold is None or decision.model_id is None:
         raise InvalidDecision(f"a verdict of {verdict} needs a score, a threshold and a model")
-    if not (math.isfinite(score) and math.isfinite(threshold)):
+    # Without a threshold of its own, rejection begins where acceptance ends.
+    reject = threshold if decision.reject_threshold is None else decision.reject_threshold
+    if not all(map(math.isfinite, (score, threshold, reject))):
         raise InvalidDecision(f"a verdict of {verdict} rests on a number that is not finite")
     if verdict == ACCEPT and not score < threshold:
         raise InvalidDecision("an acceptance needs a score below the threshold")
+    if verdict == REVIEW and not threshold <= score < reject:
+        raise InvalidDecision("a review needs a score between the thresholds")
 
 
 def _set_values(decision: Decision) -> dict[str, object]:

@@ -195,6 +195,9 @@ class Job(Base):
 class Decision(Base):
     """The answer to one job and everything it rests on; distances, lower is closer.
 
+    `threshold` is where acceptance ended and `reject_threshold` where rejection began; the latter
+    and the operating point are absent where one threshold decided alone. `terms` sum to the score.
+
     The checks are the last guard of the rule that nothing which failed is an acceptance.
     """
 
@@ -208,6 +211,12 @@ class Decision(Base):
             name="verdict_has_grounds",
         ),
         CheckConstraint("verdict <> 'accept' OR score < threshold", name="accept_below_threshold"),
+        CheckConstraint(
+            # Its absence is for databases that were downgraded and have lost it.
+            "verdict <> 'review' OR (score >= threshold"
+            " AND (reject_threshold IS NULL OR score < reject_threshold))",
+            name="review_between_thresholds",
+        ),
         Index(None, "signer_id", "decided_at"),
         Index(None, "verdict", "decided_at"),
         Index(None, "model_id", "decided_at"),
@@ -235,3 +244,7 @@ class Decision(Base):
     total_ms: Mapped[float | None]
     upstream: Mapped[dict[str, Any]] = mapped_column(default=dict)
     decided_at: Mapped[datetime] = mapped_column(default=utc_now)
+    # The columns of later migrations come last, where a database that grew has them.
+    reject_threshold: Mapped[float | None]
+    operating_point: Mapped[str | None] = mapped_column(String(16))
+    terms: Mapped[dict[str, Any] | None]

@@ -87,6 +87,19 @@ def a_decision(job_id: str = "job-1", **fields: Any) -> Decision:
     return Decision(job_id=job_id, **(usual | fields))
 
 
+def a_review(job_id: str = "job-1", **fields: Any) -> Decision:
+    """A decision that is left for a person, not yet recorded."""
+    usual: dict[str, Any] = {
+        "verdict": "review",
+        "score": 0.5,
+        "threshold": 0.5,
+        "reject_threshold": 0.75,
+        "operating_point": "1%",
+        "terms": {"nearest": 0.75, "spread": -0.25, "cohort": 0.0},
+    }
+    return a_decision(job_id, **(usual | fields))
+
+
 def an_error(job_id: str = "job-1", code: str = "blank_image", **fields: Any) -> Decision:
     """A job that failed for good, not yet recorded."""
     usual: dict[str, Any] = {

@@ -9,11 +9,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from migrations.upgrade import current, downgrade, head, upgrade
-from storage.database import database_errors, make_engine
+from storage import decisions
+from storage.database import database_errors, make_engine, make_sessions
 from storage.errors import DatabaseUnavailable, InvalidDatabaseUrl
 from storage.tables import Base
+from tests.builders import a_job, a_review
 from tests.services import free_port
 
 OURS = {table.name for table in Base.metadata.tables.values()}
@@ -101,6 +104,51 @@ def test_rows_survive_another_upgrade(empty_database_url):
     upgrade(empty_database_url)
     with engine.begin() as connection:
         assert connection.scalar(text("select id from signers")) == "ada"
+    engine.dispose()
+
+
+def test_decisions_of_the_first_release_survive_the_review_band_and_its_undoing(
+    empty_database_url,
+):
+    upgrade(empty_database_url, "0001")
+    engine = make_engine(empty_database_url)
+    job = "insert into jobs values ('j', 'ada', 'file:///a', null, null, '{}', 'done', 1, :t, :t)"
+    decision = (
+        "insert into decisions (job_id, signer_id, document, verdict, score, threshold, model_id,"
+        " distances, upstream, decided_at)"
+        " values ('j', 'ada', 'file:///a', 'accept', 0.25, 0.5, 'm', '[]', '{}', :t)"
+    )
+    with engine.begin() as connection:
+        for statement in (job, decision):
+            connection.execute(text(statement), {"t": "2026-11-23 12:00:00"})
+    columns = "verdict, score, threshold, model_id"
+    for revision in ("0002", "0001", "0002"):
+        act = downgrade if revision < str(current(empty_database_url)) else upgrade
+        act(empty_database_url, revision)
+        with engine.begin() as connection:
+            found = connection.execute(text(f"select {columns} from decisions")).one()
+            assert tuple(found) == ("accept", 0.25, 0.5, "m")
+        with pytest.raises(IntegrityError, match="accept_below_threshold"), engine.begin() as wrong:
+            wrong.execute(text("update decisions set score = 0.6"))
+    with engine.begin() as connection:
+        added = "reject_threshold, operating_point, terms"
+        assert (
+            tuple(connection.execute(text(f"select {added} from decisions")).one()) == (None,) * 3
+        )
+    engine.dispose()
+
+
+def test_a_review_survives_the_way_to_the_first_release_and_back(empty_database_url):
+    upgrade(empty_database_url)
+    engine = make_engine(empty_database_url)
+    with make_sessions(engine).begin() as session:
+        a_job(session)
+        decisions.record(session, a_review())
+    downgrade(empty_database_url, "0001")
+    upgrade(empty_database_url)
+    with make_sessions(engine).begin() as session:
+        found = decisions.get(session, "job-1")
+        assert (found.verdict, found.reject_threshold) == ("review", None)
     engine.dispose()
 
 

@@ -8,7 +8,7 @@ import pytest
 from storage import decisions
 from storage.decisions import DecisionFilter
 from storage.errors import InvalidDecision, InvalidFilter, UnknownJob
-from tests.builders import MODEL_ID, a_decision, a_job, an_error, digest
+from tests.builders import MODEL_ID, a_decision, a_job, a_review, an_error, digest
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 OTHER = digest("another model")
@@ -24,6 +24,9 @@ def test_a_decision_comes_back_whole(sessions):
         total_ms=8.0,
         upstream={"branch": 7},
         decided_at=NOON,
+        reject_threshold=0.75,
+        operating_point="1%",
+        terms={"nearest": 0.5, "spread": -0.125, "cohort": -0.125},
     )
     expected = {k: v for k, v in vars(whole).items() if not k.startswith("_")}
     with sessions.begin() as session:
@@ -39,6 +42,7 @@ def test_what_was_left_out_gets_its_default(sessions):
         a_job(session)
         back = decisions.record(session, an_error())
     assert (back.distances, back.upstream, back.score) == ([], {}, None)
+    assert (back.reject_threshold, back.operating_point, back.terms) == (None, None, None)
     assert datetime.now(UTC) - back.decided_at < timedelta(minutes=1)
 
 
@@ -136,6 +140,10 @@ def test_a_decision_needs_its_job(sessions):
         ({"score": float("nan")}, "not finite"),
         ({"score": float("-inf")}, "not finite"),
         ({"threshold": float("inf")}, "not finite"),
+        ({"reject_threshold": float("nan")}, "not finite"),
+        ({"verdict": "review", "score": 0.6}, "between the thresholds"),
+        ({"verdict": "review", "score": 0.4, "reject_threshold": 0.7}, "between the thresholds"),
+        ({"verdict": "review", "score": 0.7, "reject_threshold": 0.7}, "between the thresholds"),
         ({"error_code": "blank_image"}, "an error has an error code"),
         ({"verdict": "error"}, "an error has an error code"),
         ({"verdict": "reject", "score": None}, "needs a score"),
@@ -157,7 +165,7 @@ def record(sessions):
         a_decision("a", signer_id="ada", score=0.1, distance=0.1, total_ms=10),
         a_decision("b", signer_id="ada", verdict="reject", score=0.9, distance=0.9, total_ms=30),
         a_decision("c", signer_id="bob", score=0.3, distance=0.3, model_id=OTHER, total_ms=20),
-        a_decision("d", signer_id="bob", verdict="review", score=0.5, distance=0.4, total_ms=None),
+        a_review("d", signer_id="bob", distance=0.4, total_ms=None),
         an_error("e", signer_id="eve", code="blank_image"),
         an_error("f", signer_id="ada", code="image_not_found"),
     ]

@@ -105,6 +105,8 @@ def test_an_embedding_needs_its_reference(sessions):
         {"error_code": "blank_image"},
         {"verdict": "error"},
         {"verdict": "review", "score": None},
+        {"verdict": "review", "score": 0.6, "reject_threshold": 0.6},
+        {"verdict": "review", "score": 0.4, "reject_threshold": 0.6},
         {"job_id": "no-such-job"},
     ],
     ids=repr,

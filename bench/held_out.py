@@ -30,10 +30,11 @@ from migrations.upgrade import upgrade
 from model import metrics
 from model.checkpoint import load_checkpoint
 from model.dataset import Signer, scan_dataset
+from model.scoring import OPERATING_POINTS
 from model.synthetic import write_dataset
 from storage import decisions
 from storage.decisions import DecisionFilter
-from storage.tables import Decision
+from storage.tables import VERDICTS, Decision
 from tests.conftest import config_of, new_bucket
 from tests.services import postgres_server, redis_server, s3_server
 from worker import client
@@ -42,6 +43,7 @@ from worker.runtime import get_runtime
 from worker.settings import Settings, load_settings
 from worker.transactions import transaction
 
+KINDS = ("genuine", "skilled", "random")
 STRANGERS = 2  # genuine signatures of each other writer that are tried as random forgeries
 PATIENCE = 1800.0  # seconds for the whole queue
 
@@ -69,7 +71,7 @@ def _run(options: argparse.Namespace) -> None:
     writers = _unseen(options.data, options.checkpoint)
     rng = np.random.default_rng(options.seed)
     questions = list(_questions(writers, options.references, rng))
-    with _service(options.checkpoint) as (settings, put):
+    with _service(options.checkpoint, options.far) as (settings, put):
         _enrol(writers, options.references, settings)
         began = time.monotonic()
         for question in track(questions, "Submitting", transient=True):
@@ -78,20 +80,23 @@ def _run(options: argparse.Namespace) -> None:
             client.submit(_id(question.signer), uri, metadata=truth, settings=settings)
         rows = _decisions(len(questions), settings)
         seconds = time.monotonic() - began
-    result = _figures(rows)
+    balanced = load_checkpoint(options.checkpoint).scoring.threshold_for(options.references)
+    result = figures(rows, balanced)
     result |= {"writers": len(writers), "references": options.references, "seed": options.seed}
     result |= {"corpus": options.data.resolve().name, "documents_per_second": len(rows) / seconds}
-    print(_markdown(result))
+    print(markdown(result))
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Held-out writers through the whole service.")
-    default = Path("checkpoints/siamese_vision_mamba_femto.pt")
+    default = Path("checkpoints/siamese_vision_mamba_tiny.pt")
     parser.add_argument("--data", type=Path, help="a corpus in the CEDAR layout")
     parser.add_argument("--checkpoint", type=Path, default=default)
     parser.add_argument("--references", type=int, default=5)
+    points = ("balanced", *OPERATING_POINTS)
+    parser.add_argument("--far", choices=points, default="1%", help="the operating point")
     parser.add_argument("--seed", type=int, default=123, help="of the draw of random forgeries")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     return parser.parse_args()
@@ -125,7 +130,7 @@ def _id(signer: Signer) -> str:
 
 
 @contextmanager
-def _service(checkpoint: Path) -> Iterator[tuple[Settings, Callable[[bytes], str]]]:
+def _service(checkpoint: Path, far: str) -> Iterator[tuple[Settings, Callable[[bytes], str]]]:
     """Servers and a worker; yields the settings and a function that uploads a document."""
     with ExitStack() as stack:
         redis, postgres, s3 = redis_server(), postgres_server(), s3_server()
@@ -142,6 +147,7 @@ def _service(checkpoint: Path) -> Iterator[tuple[Settings, Callable[[bytes], str
             "SIGCTL_S3_ACCESS_KEY": str(bucket.config.access_key),
             "SIGCTL_S3_SECRET_KEY": str(bucket.config.secret_key),
             "SIGCTL_CHECKPOINT": str(checkpoint.resolve()),
+            "SIGCTL_FAR": far,
         }
         log = stack.enter_context(tempfile.TemporaryFile())
         worker = subprocess.Popen(
@@ -183,33 +189,42 @@ def _decisions(expected: int, settings: Settings) -> list[Decision]:
     sys.exit(f"Only {len(rows)} of {expected} jobs were decided within {PATIENCE:.0f} s.")
 
 
-def _figures(rows: Sequence[Decision]) -> dict[str, Any]:
-    """Error rates in 0 to 1 from the recorded scores and verdicts."""
-    kinds = {
-        kind: [row for row in rows if row.upstream["truth"] == kind]
-        for kind in ("genuine", "skilled", "random")
-    }
+def figures(rows: Sequence[Decision], balanced: float) -> dict[str, Any]:
+    """Rates in 0 to 1: FRR and FAR of the recorded scores at the balanced threshold, and the
+    shares of each verdict as recorded, at the operating point. What failed counts as not accepted.
+    """
+    kinds = {kind: [row for row in rows if row.upstream["truth"] == kind] for kind in KINDS}
     scores = {
         kind: [row.score for row in of if row.score is not None] for kind, of in kinds.items()
     }
-    accepted = {
-        kind: float(np.mean([row.verdict == "accept" for row in of])) for kind, of in kinds.items()
+    passed = {
+        kind: float(np.sum(np.less(scores[kind], balanced))) / len(of) for kind, of in kinds.items()
     }
+    judged = next(row for row in rows if row.threshold is not None)
     return {
-        "model": next(row.model_id for row in rows if row.model_id),
-        "threshold": next(row.threshold for row in rows if row.threshold is not None),
+        "model": judged.model_id,
+        "threshold": balanced,
+        "operating_point": judged.operating_point,
+        "accept_below": judged.threshold,
+        "reject_from": judged.reject_threshold,
         "documents": {kind: len(of) for kind, of in kinds.items()},
         "failed": sum(row.verdict == "error" for row in rows),
         "skilled_eer": metrics.eer(scores["genuine"], scores["skilled"])[0],
         "random_eer": metrics.eer(scores["genuine"], scores["random"])[0],
-        "frr": 1 - accepted["genuine"],
-        "far_skilled": accepted["skilled"],
-        "far_random": accepted["random"],
+        "frr": 1 - passed["genuine"],
+        "far_skilled": passed["skilled"],
+        "far_random": passed["random"],
+        "shares": {kind: _shares(of) for kind, of in kinds.items()},
         "median_ms": float(np.median([row.total_ms for row in rows if row.total_ms])),
     }
 
 
-def _markdown(result: dict[str, Any]) -> str:
+def _shares(rows: Sequence[Decision]) -> dict[str, float]:
+    return {name: sum(row.verdict == name for row in rows) / len(rows) for name in VERDICTS}
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The figures as two tables: error rates, and the shares of each verdict."""
     names = ("skilled_eer", "random_eer", "frr", "far_skilled", "far_random")
     rates = " | ".join(f"{100 * result[name]:.1f} %" for name in names)
     of = result["documents"]
@@ -217,14 +232,32 @@ def _markdown(result: dict[str, Any]) -> str:
         (
             f"{result['corpus']}: {result['writers']} unseen writers, {result['references']} "
             f"references each; {of['genuine']} genuine, {of['skilled']} skilled and "
-            f"{of['random']} random forgeries; {result['failed']} failed; threshold "
+            f"{of['random']} random forgeries; {result['failed']} failed; balanced threshold "
             f"{result['threshold']:.3f}; model {result['model'][:12]}.",
             "",
             "| skilled EER | random EER | FRR | FAR skilled | FAR random |",
             "|---|---|---|---|---|",
             f"| {rates} |",
+            "",
+            *_shares_table(result),
         )
     )
+
+
+def _shares_table(result: dict[str, Any]) -> Iterator[str]:
+    """What became of each kind at the operating point."""
+    if result["operating_point"] is None:
+        yield "One threshold, no review:"
+    else:
+        yield (
+            f"At the operating point {result['operating_point']}, accept below "
+            f"{result['accept_below']:.3f}, reject from {result['reject_from']:.3f}:"
+        )
+    yield ""
+    yield f"| | {' | '.join(VERDICTS)} |"
+    yield "|---" * (1 + len(VERDICTS)) + "|"
+    for kind, shares in result["shares"].items():
+        yield f"| {kind} | {' | '.join(f'{100 * shares[name]:.1f} %' for name in VERDICTS)} |"
 
 
 if __name__ == "__main__":

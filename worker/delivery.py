@@ -92,6 +92,7 @@ def _verify(request: VerifyRequest, runtime: Runtime) -> Outcome:
         sessions=runtime.sessions,
         images=runtime.images,
         embedder=runtime.embedder,
+        far=settings.operating_point,
         max_pixels=settings.max_pixels,
         max_deliveries=settings.max_deliveries,
     )

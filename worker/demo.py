@@ -24,6 +24,7 @@ from model.plots import SheetRow, comparison_sheet
 from model.preprocess import decode_grey
 from model.synthetic import SyntheticSigner
 from storage import decisions, references
+from storage.tables import REVIEW
 from worker import enrolment
 from worker.errors import WorkerError
 from worker.messages import TASK
@@ -76,6 +77,11 @@ class Result:
     nearest: Path | None
 
     @property
+    def undecided(self) -> bool:
+        """Whether it was left for a person, which is neither right nor wrong."""
+        return self.outcome.verdict == REVIEW
+
+    @property
     def right(self) -> bool:
         """Whether the verdict or the error code is what the truth asks for."""
         return (self.outcome.error_code or self.outcome.verdict) == self.document.expected
@@ -107,7 +113,8 @@ def make_folder(folder: Path) -> None:
 def environment(folder: Path, configured: Settings) -> Iterator[Settings]:
     """Settings within the folder for the whole process, since the task reads its own.
 
-    Only the model and its device are the configured ones; a `.env` has no say.
+    Only the model, its device and its operating point are the configured ones; a `.env` has no
+    say.
     """
     given = {variable_name(name): "" for name in Settings.model_fields}
     given |= {
@@ -116,6 +123,7 @@ def environment(folder: Path, configured: Settings) -> Iterator[Settings]:
         "SIGCTL_ROOTS": str(folder),
         "SIGCTL_CHECKPOINT": str(configured.checkpoint),
         "SIGCTL_DEVICE": configured.device,
+        "SIGCTL_FAR": configured.far,
         "SIGCTL_MAX_RETRIES": "0",
     }
     before = dict(os.environ)
@@ -237,9 +245,9 @@ def _task() -> Task:
 
 def _row(result: Result) -> SheetRow:
     document, outcome = result.document, result.outcome
-    names = ("distance", "score", "threshold")
-    numbers = ((name, getattr(outcome, name)) for name in names)
-    judged = ", ".join(f"{name} {value:.3f}" for name, value in numbers if value is not None)
+    names = {"distance": outcome.distance, "score": outcome.score, "threshold": outcome.threshold}
+    names["reject from"] = outcome.reject_threshold
+    judged = ", ".join(f"{name} {value:.3f}" for name, value in names.items() if value is not None)
     return SheetRow(
         title=f"{document.path.name}, claimed: {document.claimed}, truth: {document.truth}",
         questioned=_shown(document.path),

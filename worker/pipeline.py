@@ -49,7 +49,9 @@ class Outcome:
     """A decision as it stands in the record; distances lie in [0, 2], lower is closer.
 
     `distances` holds {"reference": id, "distance": number} for each reference; times are ms.
-    An error has a code and a sentence and none of the numbers.
+    `threshold` is where acceptance ends and `reject_threshold` where rejection begins; the latter
+    is None where one threshold decides alone. `terms` are the weighted parts of the score. An
+    error has a code and a sentence and none of the numbers.
     """
 
     job_id: str
@@ -60,6 +62,9 @@ class Outcome:
     score: float | None
     distance: float | None
     threshold: float | None
+    reject_threshold: float | None
+    operating_point: str | None
+    terms: Mapping[str, float] | None
     distances: tuple[Mapping[str, Any], ...]
     nearest_reference: int | None
     model_id: str | None
@@ -95,11 +100,13 @@ def verify(
     sessions: Sessions,
     images: Images,
     embedder: Embedder,
+    far: str | None = None,
     max_pixels: int = MAX_PIXELS,
     max_deliveries: int = MAX_DELIVERIES,
 ) -> Outcome:
     """Decide one job and record the decision, or return the one that stands.
 
+    `far` is the operating point of the decision, None the balanced threshold without a review.
     What fails for good (no such document, blank, unknown signer ...) is recorded as an error.
     Raises Transient when the store or the database is away, and whatever was not foreseen: both
     leave the job queued, to be tried again. Raises JobConflict when the job id stands for
@@ -114,7 +121,7 @@ def verify(
     progress = Progress()
     try:
         vector = _embed(request, images, embedder, max_pixels, progress)
-        return _decide(request, vector, embedder, sessions, progress)
+        return _decide(request, vector, embedder, far, sessions, progress)
     except Transient:
         _hand_back(request, sessions)
         raise
@@ -176,6 +183,7 @@ def _decide(
     request: VerifyRequest,
     vector: NDArray[np.float32],
     embedder: Embedder,
+    far: str | None,
     sessions: Sessions,
     progress: Progress,
 ) -> Outcome:
@@ -183,7 +191,7 @@ def _decide(
     with transaction(sessions) as session:
         register_model(session, embedder)
         known = references.embeddings(session, request.signer_id, embedder.model_id)
-        judgement = judge(vector, known.vectors, embedder.scoring)
+        judgement = judge(vector, known.vectors, embedder.scoring, far=far)
         grounds = _grounds(judgement, known, embedder)
         outcome = _record(session, _decision(request, progress, **grounds))
     return _logged(outcome)
@@ -197,6 +205,9 @@ def _grounds(judgement: Judgement, known: ReferenceSet, embedder: Embedder) -> d
         "score": judgement.score,
         "distance": judgement.distance,
         "threshold": judgement.threshold,
+        "reject_threshold": judgement.reject_threshold,
+        "operating_point": judgement.operating_point,
+        "terms": dict(judgement.terms),
         "distances": [{"reference": id, "distance": distance} for id, distance in pairs],
         "nearest_reference": known.ids[judgement.nearest],
         "model_id": embedder.model_id,

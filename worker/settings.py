@@ -44,6 +44,7 @@ TEST_PREFIX = "SIGCTL_TEST_"  # servers for the test suite; never settings of th
 ENV_FILE = ".env"
 
 MASK = "********"
+BALANCED = "balanced"
 
 
 def _checked(check: Callable[[Any], Any]) -> BeforeValidator:
@@ -209,11 +210,17 @@ class Settings(BaseModel):
     s3_read_timeout: Seconds = Field(30.0, description="Seconds to wait for the next bytes.")
     s3_retries: CountOrNone = Field(3, description="Repeated requests within one fetch.")
     checkpoint: Path = Field(
-        Path("checkpoints/siamese_vision_mamba_femto.pt"),
+        Path("checkpoints/siamese_vision_mamba_tiny.pt"),
         description="The model: weights, threshold and preprocessing in one file.",
     )
     device: Annotated[str, _checked(_device)] = Field(
         "auto", description="auto, cpu, cuda or cuda:<number>."
+    )
+    far: Annotated[str, _choice(BALANCED, "0.1%", "1%", "5%")] = Field(
+        "1%",
+        description="Operating point: share of skilled forgeries that may be accepted, 0.1%, 1% or"
+        " 5%, doubtful documents being left for review; or balanced: one threshold, no review."
+        " A checkpoint without operating points is always balanced.",
     )
     max_bytes: Count = Field(32 * 2**20, description="Largest document that is fetched, in bytes.")
     max_pixels: Count = Field(100_000_000, description="Largest page that is decoded, in pixels.")
@@ -273,6 +280,11 @@ class Settings(BaseModel):
         if (self.s3_access_key is None) != (self.s3_secret_key is None):
             raise ValueError("SIGCTL_S3_ACCESS_KEY and SIGCTL_S3_SECRET_KEY must be set together.")
         return self
+
+    @property
+    def operating_point(self) -> str | None:
+        """The point that decisions are made at; None is the balanced threshold."""
+        return None if self.far == BALANCED else self.far
 
     def describe(self) -> list[SettingValue]:
         """Every setting with its value as it may be shown: secrets and URL passwords masked."""

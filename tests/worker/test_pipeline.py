@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from math import pi, sin
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from sqlalchemy import event, func, select
 
 from model.errors import BlankImage
+from model.scoring import Scoring
 from storage import decisions, jobs, references, signers
 from storage.database import Sessions
 from storage.errors import DatabaseUnavailable, JobConflict, StoreUnavailable
@@ -85,6 +87,67 @@ def test_another_hand_is_rejected(run: Verify, ada: str, desk: Desk) -> None:
     assert outcome.verdict == "reject"
     assert outcome.score is not None
     assert outcome.score > 0.5
+
+
+BANDED = Scoring(
+    thresholds={1: 0.5},
+    accept={"0.1%": {1: 0.1}, "1%": {1: 0.2}, "5%": {1: 0.4}},
+    reject={1: 0.8},
+    spread_weight=0.5,
+    population_spread=0.2,
+)
+
+
+@pytest.mark.parametrize(
+    ("far", "verdict", "accept", "reject"),
+    [
+        (None, "accept", 0.5, None),
+        ("0.1%", "review", 0.1, 0.8),
+        ("1%", "review", 0.2, 0.8),
+        ("5%", "accept", 0.4, 0.8),
+    ],
+)
+def test_the_operating_point_decides_and_is_recorded_with_both_thresholds(
+    run: Verify,
+    ada: str,
+    desk: Desk,
+    sessions: Sessions,
+    far: str | None,
+    verdict: str,
+    accept: float,
+    reject: float | None,
+) -> None:
+    uri = desk.put("a.png", ink(0.6))
+    outcome = run(asked(uri), embedder=FakeEmbedder(scoring=BANDED), far=far)
+    assert (outcome.verdict, outcome.operating_point) == (verdict, far)
+    assert (outcome.threshold, outcome.reject_threshold) == (accept, reject)
+    assert outcome.terms is not None
+    assert outcome.terms["nearest"] == outcome.distance
+    assert outcome.terms["spread"] < 0
+    assert sum(outcome.terms.values()) == pytest.approx(outcome.score, rel=1e-12)
+    assert job_of(sessions).status == "done"
+
+
+def test_beyond_the_band_it_is_a_rejection(run: Verify, ada: str, desk: Desk) -> None:
+    uri = desk.put("a.png", ink(pi / 2))
+    assert run(asked(uri), embedder=FakeEmbedder(scoring=BANDED), far="1%").verdict == "reject"
+
+
+def test_a_model_without_operating_points_decides_by_its_plain_rule(
+    run: Verify, ada: str, desk: Desk
+) -> None:
+    outcome = run(asked(desk.put("a.png", ink(0.3))), far="0.1%")
+    assert (outcome.verdict, outcome.threshold) == ("accept", 0.5)
+    assert (outcome.operating_point, outcome.reject_threshold) == (None, None)
+
+
+def test_an_operating_point_that_the_model_lacks_is_a_failure_and_no_acceptance(
+    run: Verify, ada: str, desk: Desk
+) -> None:
+    some = replace(BANDED, accept={"5%": {1: 0.4}})
+    outcome = run(asked(desk.put("a.png", ink(0))), embedder=FakeEmbedder(scoring=some), far="1%")
+    assert (outcome.verdict, outcome.error_code) == ("error", "checkpoint_error")
+    assert "no operating point 1%" in str(outcome.error_message)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from model.scoring import OPERATING_POINTS
 from worker.settings import Settings, SettingsError, load_settings, settings_table
 
 
@@ -31,6 +32,8 @@ def test_with_nothing_set_everything_is_embedded_and_in_the_current_folder() -> 
         ("MAX_PIXELS", "1e6", "must be a whole number of 1 or more, not '1e6'."),
         ("MAX_RETRIES", "-1", "must be a whole number of 0 or more, not '-1'."),
         ("POOL", "gevent", "must be one of threads, solo, prefork, not 'gevent'."),
+        ("FAR", "2%", "must be one of balanced, 0.1%, 1%, 5%, not '2%'."),
+        ("FAR", "0.01", "must be one of balanced, 0.1%, 1%, 5%, not '0.01'."),
         ("LOG_FORMAT", "xml", "must be one of text, json, not 'xml'."),
         ("S3_PATH_STYLE", "perhaps", "must be true or false, not 'perhaps'."),
         ("S3_ENDPOINT", "localhost:9000", "must be an http:// or https:// URL, not "),
@@ -52,6 +55,13 @@ def test_a_bad_value_is_one_sentence_that_names_the_variable(
         load_settings({f"SIGCTL_{name}": value})
     (problem,) = caught.value.problems
     assert problem.startswith(f"SIGCTL_{name} {sentence}")
+
+
+def test_the_operating_points_are_those_of_the_model_and_one_in_a_hundred_without_a_word() -> None:
+    assert load_settings({}).operating_point == "1%"
+    for point in OPERATING_POINTS:
+        assert load_settings({"SIGCTL_FAR": point}).operating_point == point
+    assert load_settings({"SIGCTL_FAR": "Balanced"}).operating_point is None
 
 
 def test_all_bad_variables_are_named_at_once() -> None:

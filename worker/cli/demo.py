@@ -13,6 +13,7 @@ from worker.cli.options import Json
 
 if TYPE_CHECKING:
     from worker.demo import Result
+    from worker.pipeline import Outcome
 
 COLUMNS = (
     show.Column(title="document"),
@@ -68,11 +69,32 @@ def _tell(results: Sequence[Result], picture: Path) -> None:
             show.say(f"{result.document.path.name}: {reason}")
     right = sum(result.right for result in results)
     show.say(f"{right} of {len(results)} outcomes agree with the truth.")
-    wrong = [result.document.path.name for result in results if not result.right]
-    if wrong:
-        show.say(f"Not right: {', '.join(wrong)}.")
-    show.say("Accepted is a score below the threshold. Distances and scores: lower is closer.")
+    _say_names("Left for a person to review", [r for r in results if r.undecided])
+    _say_names("Not right", [r for r in results if not (r.right or r.undecided)])
+    show.say(_rule(results))
     show.say(f"Signature, nearest reference and distance of each document: {picture}")
+
+
+def _say_names(what: str, results: Sequence[Result]) -> None:
+    if results:
+        show.say(f"{what}: {', '.join(result.document.path.name for result in results)}.")
+
+
+def _rule(results: Sequence[Result]) -> str:
+    if all(result.outcome.reject_threshold is None for result in results):
+        said = "Accepted is a score below the threshold."
+    else:
+        said = (
+            "Accepted is a score below the first threshold, rejected one at the second or above; "
+            "what lies between is for a person to review."
+        )
+    return f"{said} Distances and scores: lower is closer."
+
+
+def _thresholds(outcome: Outcome) -> str | None:
+    if outcome.reject_threshold is None:
+        return show.number(outcome.threshold)
+    return f"{show.number(outcome.threshold)} / {show.number(outcome.reject_threshold)}"
 
 
 def _row(result: Result) -> tuple[object, ...]:
@@ -83,7 +105,7 @@ def _row(result: Result) -> tuple[object, ...]:
         outcome.verdict,
         show.number(outcome.distance),
         show.number(outcome.score),
-        show.number(outcome.threshold),
+        _thresholds(outcome),
         None if nearest is None else f"{nearest.parent.name}/{nearest.stem}",
         outcome.error_code or "",
     )
@@ -97,4 +119,5 @@ def _as_json(results: Sequence[Result], picture: Path) -> None:
         for result in results
     ]
     right = sum(result.right for result in results)
-    show.as_json({"right": right, "documents": documents, "picture": picture})
+    review = sum(result.undecided for result in results)
+    show.as_json({"right": right, "review": review, "documents": documents, "picture": picture})

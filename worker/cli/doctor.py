@@ -22,6 +22,7 @@ from worker.cli.work import reach
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from model.scoring import Scoring
     from worker.settings import Settings
 
 PATIENCE = 10.0
@@ -181,9 +182,21 @@ def _model(settings: Settings) -> Finding:
     model = get_runtime(settings).embedder
     found = (
         f"{settings.checkpoint}: {model.backbone}, {model.preprocessing.label}, threshold "
-        f"{model.threshold:.3f}, model {show.short(model.model_id)}, on {model.device}."
+        f"{model.threshold:.3f}, {_operating_point(model.scoring, settings)}, "
+        f"model {show.short(model.model_id)}, on {model.device}."
     )
     return Finding(part="model", state=State.OK, found=found)
+
+
+def _operating_point(scoring: Scoring, settings: Settings) -> str:
+    """Where decisions are made. Raises CheckpointError for a point that the model lacks."""
+    point = settings.operating_point
+    scoring.band(1, point)
+    if point is None:
+        return "balanced, without review"
+    if not scoring.accept:
+        return "balanced, without review (the model has no operating points)"
+    return f"operating point {point}"
 
 
 def _checkpoint_file(settings: Settings) -> Finding:

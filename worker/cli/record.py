@@ -23,6 +23,9 @@ FIELDS = (
     "distance",
     "score",
     "threshold",
+    "reject_threshold",
+    "operating_point",
+    "terms",
     "rule",
     "nearest_reference",
     "distances",
@@ -57,6 +60,7 @@ ADVICE = {
     "store_refused": "`sigctl doctor` checks the credentials.",
 }
 """What to do about an error code, where a person can do something about it."""
+FOR_REVIEW = "A person decides this one; `sigctl audit list --verdict review` lists all such."
 
 
 def as_dict(decision: Decision | Outcome) -> dict[str, Any]:
@@ -65,6 +69,11 @@ def as_dict(decision: Decision | Outcome) -> dict[str, Any]:
     found = {name: getattr(decision, renamed.get(name, name)) for name in FIELDS}
     found["verdict"] = str(found["verdict"])
     return found
+
+
+def advice(decision: Decision | Outcome) -> str | None:
+    """What a person can do about the decision, None where nothing is left to do."""
+    return FOR_REVIEW if decision.verdict == "review" else ADVICE.get(decision.error_code or "")
 
 
 def list_row(decision: Decision | Outcome) -> tuple[object, ...]:
@@ -88,8 +97,8 @@ def result(decision: Decision | Outcome, nearest: str | None) -> dict[str, objec
         "signer": decision.signer_id,
         "document": decision.document,
         "distance": show.number(decision.distance),
-        "score": show.number(decision.score),
-        "threshold": show.number(decision.threshold),
+        "score": score(decision),
+        "threshold": thresholds(decision),
         "nearest reference": named,
         "reason": reason(decision),
         "job": decision.job_id,
@@ -110,6 +119,25 @@ def everything(decision: Decision | Outcome, nearest: str | None) -> dict[str, o
         "time": ", ".join(spent) or None,
         "metadata": metadata,
     }
+
+
+def score(decision: Decision | Outcome) -> str | None:
+    """The score and, where it is not the nearest distance alone, what it is made of."""
+    parts = {name: value for name, value in (decision.terms or {}).items() if value}
+    if len(parts) < 2:
+        return show.number(decision.score)
+    made_of = ", ".join(f"{name} {value:+.3f}" for name, value in parts.items())
+    return f"{show.number(decision.score)} ({made_of})"
+
+
+def thresholds(decision: Decision | Outcome) -> str | None:
+    """The threshold, or with a review band both of them and the operating point."""
+    accept, reject = map(show.number, (decision.threshold, decision.reject_threshold))
+    if reject is None:
+        return accept
+    return (
+        f"accept below {accept}, reject from {reject} (operating point {decision.operating_point})"
+    )
 
 
 def reason(decision: Decision | Outcome) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,11 +16,27 @@ if TYPE_CHECKING:
     from worker.runtime import Runtime
 
 
+class Far(StrEnum):
+    """The operating points, and the balanced threshold."""
+
+    BALANCED = "balanced"
+    TENTH = "0.1%"
+    ONE = "1%"
+    FIVE = "5%"
+
+
 def verify(
     signer: SignerId,
     document: Document,
     page: Page = None,
     region: Region = None,
+    far: Annotated[
+        Far | None,
+        typer.Option(
+            help="Share of skilled forgeries that may be accepted, doubtful documents being left "
+            "for review, or balanced: one threshold, no review. Else SIGCTL_FAR."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Verify a document against a signer's references, in this process, and record it.
@@ -36,12 +53,15 @@ def verify(
     request = parse({"job_id": str(uuid.uuid4()), "signer_id": signer, **question})
     runtime = opening.runtime()
     settings = runtime.settings
+    if far is not None:
+        settings = settings.model_copy(update={"far": far.value})
     try:
         outcome = pipeline.verify(
             request,
             sessions=runtime.sessions,
             images=runtime.images,
             embedder=runtime.embedder,
+            far=settings.operating_point,
             max_pixels=settings.max_pixels,
             max_deliveries=settings.max_deliveries,
         )
@@ -62,6 +82,6 @@ def tell(outcome: Outcome, runtime: Runtime, *, json: bool) -> None:
             sources = reference_sources(session, outcome.distances)
         nearest = sources.get(outcome.nearest_reference or 0)
         show.facts(record.result(outcome, nearest))
-        if advice := record.ADVICE.get(outcome.error_code or ""):
+        if advice := record.advice(outcome):
             show.note(advice)
     raise typer.Exit(exits.for_verdict(outcome.verdict))

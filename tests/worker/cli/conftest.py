@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import structlog
 from PIL import Image
 
 from model import synthetic
+from model.checkpoint import load_checkpoint, save_checkpoint
+from model.scoring import Scoring
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,26 @@ def sigctl(here: Path, capsys: pytest.CaptureFixture[str]) -> Sigctl:
         return Done(code=code, out=captured.out, err=captured.err)
 
     return call
+
+
+@pytest.fixture
+def banded(here: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same network with operating points: only 5% accepts anything, the copy of a reference.
+
+    What it does not accept is left for review, however far away it is.
+    """
+    plain = load_checkpoint(tiny_checkpoint)
+    scoring = Scoring(
+        thresholds={1: 0.05},
+        accept={"0.1%": {1: -2.0}, "1%": {1: -1.0}, "5%": {1: 0.0}},
+        reject={1: 9.0},
+        spread_weight=0.5,
+        population_spread=0.1,
+    )
+    path = here.parent / "banded.pt"
+    save_checkpoint(path, replace(plain, scoring=scoring))
+    monkeypatch.setenv("SIGCTL_CHECKPOINT", str(path))
+    return path
 
 
 @pytest.fixture

@@ -105,6 +105,28 @@ def test_a_decision_is_shown_with_all_it_rests_on(sigctl: Sigctl, decided: str) 
     assert "blank_image: " in reason
 
 
+def test_a_review_is_shown_with_both_thresholds_and_its_terms(
+    sigctl: Sigctl, banded: Path, enrolled: str, stranger: Path
+) -> None:
+    sigctl("submit", enrolled, stranger, "--job-id", "job-review")
+    shown = sigctl("audit", "show", "job-review").text
+    for words in (
+        "verdict review",
+        "(nearest +",
+        ", spread -",
+        "accept below -1.000, reject from 9.000 (operating point 1%)",
+        "rule nearest-offset",
+    ):
+        assert words in shown
+    (listed,) = sigctl("audit", "list", "--verdict", "review", "--json").json
+    assert listed["job_id"] == "job-review"
+    assert listed["terms"]["cohort"] == 0.0
+    (line,) = csv.DictReader(io.StringIO(sigctl("audit", "export", "--verdict", "review").out))
+    assert (line["operating_point"], line["reject_threshold"]) == ("1%", "9.0")
+    assert json.loads(line["terms"]) == listed["terms"]
+    assert "review" in sigctl("audit", "stats").out
+
+
 def test_a_job_is_found_by_the_beginning_of_its_id(sigctl: Sigctl, decided: str) -> None:
     assert sigctl("audit", "show", "job-r", "--json").json["job"]["id"] == "job-reject"
     several = sigctl("audit", "show", "job-")

@@ -45,6 +45,24 @@ def test_the_same_seed_gives_the_same_decisions_and_what_failed_is_right(
     assert first["right"] == sum(d["right"] for d in first["documents"])
 
 
+def test_what_is_left_for_a_person_is_neither_right_nor_wrong(
+    sigctl: Sigctl, banded: Path, here: Path
+) -> None:
+    done = sigctl("demo")
+    assert done.code == 0
+    assert max(map(len, done.out.splitlines()[:20])) <= 100
+    for words in (
+        "4 of 17 outcomes agree with the truth.",
+        "Left for a person to review: ada-1.png,",
+        "-1.000 / 9.000",
+        "what lies between is for a person to review",
+    ):
+        assert words in done.text
+    assert "Not right" not in done.out
+    told = sigctl("demo", "--json").json
+    assert (told["right"], told["review"]) == (4, 13)
+
+
 def test_a_folder_that_no_demo_made_is_left_alone(sigctl: Sigctl, here: Path) -> None:
     mine = here / "mine"
     (mine / "documents").mkdir(parents=True)

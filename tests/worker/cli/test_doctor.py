@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from model.checkpoint import load_checkpoint, save_checkpoint
 from tests.conftest import Bucket
 from tests.worker.cli.conftest import Done, Sigctl
 from worker.cli import doctor
@@ -44,6 +46,31 @@ def test_what_is_well_is_said_in_json_too(sigctl: Sigctl, enrolled: str) -> None
         "buckets": "skipped",
         "broker": "skipped",
     }
+
+
+def test_the_operating_point_is_told(
+    sigctl: Sigctl, banded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "operating point 1%" in part(sigctl("doctor", "--json"), "model")["found"]
+    monkeypatch.setenv("SIGCTL_FAR", "balanced")
+    assert "balanced, without review," in part(sigctl("doctor", "--json"), "model")["found"]
+
+
+def test_a_model_without_operating_points_is_told(sigctl: Sigctl, here: Path) -> None:
+    found = part(sigctl("doctor", "--json"), "model")["found"]
+    assert "without review (the model has no operating points)" in found
+
+
+def test_an_operating_point_that_the_model_lacks_is_a_fault(
+    sigctl: Sigctl, banded: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = load_checkpoint(banded)
+    scoring = replace(whole.scoring, accept={"5%": {1: 0.0}})
+    save_checkpoint(here / "some.pt", replace(whole, scoring=scoring))
+    monkeypatch.setenv("SIGCTL_CHECKPOINT", "some.pt")
+    done = sigctl("doctor", "--json")
+    assert done.code == Exit.SETUP
+    assert "no operating point 1%" in part(done, "model")["found"]
 
 
 def test_settings_are_shown_with_secrets_masked(

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from model.scoring import OPERATING_POINTS
 from tests.worker.cli.conftest import Sigctl
 from worker.cli import submit
 from worker.cli.exits import CommandError, Exit
+from worker.cli.verify import Far
 
 
 def test_the_same_signature_is_accepted(sigctl: Sigctl, enrolled: str, specimens: Path) -> None:
@@ -30,6 +32,85 @@ def test_another_signature_is_rejected_with_its_own_code(
     assert len(decision["distances"]) == 3
     assert decision["document"] == stranger.as_uri()
     assert decision["decided_at"].endswith("Z")
+
+
+def test_what_lies_between_the_thresholds_is_left_for_a_person(
+    sigctl: Sigctl, banded: Path, enrolled: str, stranger: Path
+) -> None:
+    done = sigctl("verify", enrolled, stranger)
+    assert done.code == Exit.NOT_ACCEPTED
+    for words in (
+        "verdict review",
+        "(nearest +",
+        ", spread -",
+        "accept below -1.000, reject from 9.000 (operating point 1%)",
+    ):
+        assert words in done.text
+    assert "A person decides this one; `sigctl audit list --verdict review`" in done.err
+    assert len(sigctl("audit", "list", "--verdict", "review", "--json").json) == 1
+
+
+@pytest.mark.parametrize(
+    ("far", "verdict", "threshold", "point"),
+    [
+        ("0.1%", "review", -2.0, "0.1%"),
+        ("1%", "review", -1.0, "1%"),
+        ("5%", "accept", 0.0, "5%"),
+        ("balanced", "accept", 0.05, None),
+    ],
+)
+@pytest.mark.parametrize("by", ["option", "environment"])
+def test_the_operating_point_is_an_option_or_a_setting(
+    sigctl: Sigctl,
+    banded: Path,
+    enrolled: str,
+    specimens: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    by: str,
+    far: str,
+    verdict: str,
+    threshold: float,
+    point: str | None,
+) -> None:
+    monkeypatch.setenv("SIGCTL_FAR", "1%" if by == "option" else far)
+    option = ("--far", far) if by == "option" else ()
+    done = sigctl("verify", enrolled, specimens / "2.png", *option, "--json").json
+    assert (done["verdict"], done["threshold"]) == (verdict, threshold)
+    assert done["operating_point"] == point
+    assert done["reject_threshold"] == (9.0 if point else None)
+    assert sum(done["terms"].values()) == pytest.approx(done["score"])
+
+
+def test_submitting_decides_at_the_configured_point(
+    sigctl: Sigctl,
+    banded: Path,
+    enrolled: str,
+    specimens: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SIGCTL_FAR", "5%")
+    done = sigctl("submit", enrolled, specimens / "2.png", "--json")
+    assert (done.code, done.json["operating_point"]) == (Exit.DONE, "5%")
+
+
+def test_a_model_without_operating_points_decides_as_it_always_did(
+    sigctl: Sigctl, enrolled: str, specimens: Path
+) -> None:
+    done = sigctl("verify", enrolled, specimens / "2.png", "--far", "0.1%", "--json").json
+    assert (done["verdict"], done["threshold"]) == ("accept", 0.05)
+    assert (done["operating_point"], done["reject_threshold"]) == (None, None)
+
+
+def test_the_options_points_are_those_of_the_setting() -> None:
+    assert [far.value for far in Far] == ["balanced", *OPERATING_POINTS]
+
+
+def test_an_operating_point_that_there_is_not_is_refused(
+    sigctl: Sigctl, enrolled: str, specimens: Path
+) -> None:
+    done = sigctl("verify", enrolled, specimens / "2.png", "--far", "2%")
+    assert done.code == Exit.USAGE
+    assert "--far" in done.err
 
 
 @pytest.mark.parametrize(

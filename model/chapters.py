@@ -10,7 +10,7 @@ from typing import Any
 from . import curves, page
 from .curves import Line, Outcome
 from .evaluate import KINDS, Measured
-from .examination import LEAKY, Examination
+from .examination import DEVELOPMENT, LEAKY, Examination
 from .leakage import PROBE_FAILS, PROBE_WARNS
 
 
@@ -54,6 +54,8 @@ def pieces(part: Chapter, folder: Path) -> list[str]:
         "gates": verdict(found),
     }
     warning = [page.note(f"Leaky: {LEAKY}", "doubt")] if found.leaky else []
+    if found.known == DEVELOPMENT:
+        warning.append(page.note("The thresholds were fitted on these very writers.", "doubt"))
     return [
         *warning,
         page.facts(head),

@@ -31,12 +31,15 @@ LEAKY = (
     "say nothing about handwriting."
 )
 
+DEVELOPMENT = "development writers"
+ALL = "all writers, also those the model knows"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Examination:
     """What one model came to on some writers of one corpus.
 
-    `known` says what the model knows of these writers: "" for nothing, else a sentence. `left_out`
+    `known` says what the model knows of these writers: "", DEVELOPMENT or ALL. `left_out`
     counts the writers who were left out because the model knows them. `inputs` is (AUC, EER) of
     the single-image probe on the preprocessed pixels, without the model. `remarks` are sentences
     about the files: unreadable ones, `duplicates`, writers with too few signatures.
@@ -109,13 +112,19 @@ class Examination:
         }
 
 
-def refused(examinations: Sequence[Examination]) -> list[Examination]:
-    """Those in which a gate failed.
+def deciding(examinations: Sequence[Examination]) -> list[Examination]:
+    """Those whose gates decide whether the model is refused.
 
-    The leaky track is expected to fail, so it counts only where there is no other.
+    The leaky track is expected to fail, so it decides only where there is no other; development
+    writers never do.
     """
-    own = [found for found in examinations if not found.leaky] or examinations
-    return [found for found in own if found.refused]
+    tested = [found for found in examinations if found.known != DEVELOPMENT]
+    return [found for found in tested if not found.leaky] or tested
+
+
+def refused(examinations: Sequence[Examination]) -> list[Examination]:
+    """Those of the deciding ones in which a gate failed."""
+    return [found for found in deciding(examinations) if found.refused]
 
 
 def examine(

@@ -33,7 +33,7 @@ th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align:
   vertical-align: top; }
 thead th { border-bottom: 2px solid var(--ink); vertical-align: bottom; }
 thead th.group { border-bottom: 1px solid var(--line); text-align: center; }
-tbody th { font-weight: 600; min-width: 7.5rem; }
+tbody th { font-weight: 600; min-width: 8.8rem; }
 .words tbody th { min-width: 0; }
 .numbers td, .numbers thead th:not(:first-child):not(.group) { text-align: right;
   white-space: nowrap; }
@@ -58,7 +58,7 @@ li { overflow-wrap: anywhere; }
   nav { display: none; } .scroll { overflow: visible; }
   .figures { grid-template-columns: 1fr 1fr; }
   table { font-size: 8pt; } th, td { padding: .15rem .35rem; }
-  figure, tr, .note { break-inside: avoid; } h2, h3, caption { break-after: avoid; }
+  figure, table, .note { break-inside: avoid; } h2, h3, caption { break-after: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 

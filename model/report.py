@@ -18,7 +18,7 @@ from typing import Any
 from . import page, plots
 from .chapters import chapter, number, percent, pieces
 from .checkpoint import Checkpoint
-from .examination import LEAKY, Examination, refused
+from .examination import LEAKY, Examination, deciding, refused
 from .files import write_atomically
 
 TITLE = "Signature verification: evaluation"
@@ -83,7 +83,7 @@ def verdict_note(examinations: Sequence[Examination]) -> str:
             "believed, and the model is not to be promoted.",
             "bad",
         )
-    if not all(found.gates.passed for found in examinations if not found.leaky):
+    if not all(found.gates.passed for found in deciding(examinations)):
         return page.note(
             "Not every gate against leaks could be measured: what could be, has not failed.",
             "doubt",

@@ -15,7 +15,7 @@ from model import evaluate, page
 from model.chapters import percent, verdict
 from model.checkpoint import Checkpoint
 from model.errors import FileNotWritten
-from model.examination import Examination, refused
+from model.examination import DEVELOPMENT, Examination, deciding, refused
 from model.findings import Copies
 from model.leakage import Gates
 from model.preprocess import Preprocessing
@@ -193,6 +193,12 @@ def test_the_leaky_track_may_fail_its_gates_without_a_refusal(both):
     assert refused([examination(), examination(**GREY)]) == []
     alone = examination(**GREY)
     assert refused([alone]) == [alone]
+
+
+def test_development_writers_decide_nothing():
+    tuned = examination(gates=LEAKING, known=DEVELOPMENT)
+    assert deciding([tuned, examination()]) == [examination()]
+    assert refused([tuned, examination()]) == []
 
 
 def test_a_failed_gate_is_refused_in_capitals(tmp_path):

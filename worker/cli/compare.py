@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,12 +20,34 @@ if TYPE_CHECKING:
     from model.inference import Embedder
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Comparison:
+    distance: float
+    threshold: float
+
+    @property
+    def same(self) -> bool:
+        return self.distance < self.threshold
+
+    @property
+    def result(self) -> str:
+        return "same signer" if self.same else "different signers"
+
+    @property
+    def caption(self) -> str:
+        return f"distance {show.number(self.distance)}, threshold {show.number(self.threshold)}"
+
+
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="An image file.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Another image file.")],
     checkpoint: Checkpoint = None,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw both side by side into this PNG.")
+    ] = None,
+    saliency: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Paint which strokes moved the distance into this PNG."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -46,15 +69,18 @@ def compare(
     ]
     first, second = embedder.embed(np.stack(prepared)).astype(np.float64)
     distance = float(np.linalg.norm(first - second))
-    same = distance < embedder.threshold
+    found = _Comparison(distance=distance, threshold=embedder.threshold)
     if picture is not None:
-        _draw(picture, data, (distance, embedder.threshold), same, settings.max_pixels)
+        _draw(picture, data, found, settings.max_pixels)
+    if saliency is not None:
+        _explain(saliency, embedder, prepared, found)
+    drawn = {"picture": picture, "saliency": saliency}
     if json:
-        numbers = {"distance": distance, "threshold": embedder.threshold, "same": same}
-        show.as_json(numbers | {"model_id": embedder.model_id, "picture": picture})
+        numbers = {"distance": found.distance, "threshold": found.threshold, "same": found.same}
+        show.as_json(numbers | {"model_id": embedder.model_id} | drawn)
     else:
-        _tell(embedder, distance, same, picture)
-    raise typer.Exit(Exit.DONE if same else Exit.NOT_ACCEPTED)
+        _tell(found, embedder.model_id, drawn)
+    raise typer.Exit(Exit.DONE if found.same else Exit.NOT_ACCEPTED)
 
 
 def _prepare(embedder: Embedder, path: Path, data: bytes, max_pixels: int) -> NDArray[np.float32]:
@@ -66,32 +92,39 @@ def _prepare(embedder: Embedder, path: Path, data: bytes, max_pixels: int) -> ND
         raise CommandError(f"{path}: {sentence(error)}") from error
 
 
-def _tell(embedder: Embedder, distance: float, same: bool, picture: Path | None) -> None:
-    side = "below" if same else "not below"
+def _tell(found: _Comparison, model_id: str, drawn: dict[str, Path | None]) -> None:
+    side = "below" if found.same else "not below"
     show.facts(
         {
-            "result": "same signer" if same else "different signers",
-            "distance": show.number(distance),
-            "threshold": f"{show.number(embedder.threshold)} (the distance is {side} it)",
-            "model": show.short(embedder.model_id),
-            "picture": picture,
+            "result": found.result,
+            "distance": show.number(found.distance),
+            "threshold": f"{show.number(found.threshold)} (the distance is {side} it)",
+            "model": show.short(model_id),
+            **drawn,
         }
     )
 
 
-def _draw(
-    path: Path, data: list[bytes], numbers: tuple[float, float], same: bool, max_pixels: int
-) -> None:
+def _draw(path: Path, data: list[bytes], found: _Comparison, max_pixels: int) -> None:
     from model.plots import SheetRow, comparison_sheet
     from model.preprocess import decode_grey
 
     left, right = (decode_grey(content, max_pixels=max_pixels) for content in data)
-    distance, threshold = map(show.number, numbers)
     row = SheetRow(
-        title="same signer" if same else "different signers",
+        title=found.result,
         questioned=left,
         nearest=right,
-        caption=f"distance {distance}, threshold {threshold}",
-        verdict="accept" if same else "reject",
+        caption=found.caption,
+        verdict="accept" if found.same else "reject",
     )
     comparison_sheet([row], path)
+
+
+def _explain(
+    path: Path, embedder: Embedder, prepared: list[NDArray[np.float32]], found: _Comparison
+) -> None:
+    from model.saliency import explain, saliency_plot
+
+    first, second = prepared
+    pictures = explain(embedder.model, first, second)
+    saliency_plot(pictures, f"{found.result}: {found.caption}", path)

@@ -21,6 +21,7 @@ from worker.cli import (
     demo,
     doctor,
     enroll,
+    evaluate,
     exits,
     opening,
     requeue,
@@ -78,7 +79,7 @@ app.command("submit", rich_help_panel=DAILY)(submit.submit)
 app.command("worker", rich_help_panel=DAILY)(work.worker)
 app.command("compare", rich_help_panel=DAILY)(compare.compare)
 app.command("train", rich_help_panel=MODELS)(training.train)
-app.command("evaluate", rich_help_panel=MODELS)(training.evaluate)
+app.command("evaluate", rich_help_panel=MODELS)(evaluate.evaluate)
 app.command("demo", rich_help_panel=DAILY)(demo.demo)
 app.add_typer(signers.app, name="signers", rich_help_panel=RECORD)
 app.add_typer(audit.app, name="audit", rich_help_panel=RECORD)

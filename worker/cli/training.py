@@ -229,6 +229,8 @@ def _show_split(split: Split) -> None:
 
 
 def _load(split: Split, recipe: Recipe, cache: Path, load_parts: Any) -> Parts:
+    from model.findings import findings
+
     with show.progress() as bar:
         task = bar.add_task("Reading images", total=None)
         parts: Parts = load_parts(
@@ -237,9 +239,8 @@ def _load(split: Split, recipe: Recipe, cache: Path, load_parts: Any) -> Parts:
             cache,
             lambda done, total: bar.update(task, completed=done, total=total),
         )
-    for part in (parts.train, parts.validation, parts.test):
-        for path, reason in part.images.skipped.items():
-            show.note(f"Left out {path}: {reason}")
+    for sentence in findings(parts.train.images, parts.validation.images, parts.test.images):
+        show.note(sentence)
     return parts
 
 

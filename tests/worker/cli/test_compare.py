@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -70,3 +71,19 @@ def test_a_picture_that_cannot_be_written_is_said(sigctl: Sigctl, specimens: Pat
     done = sigctl("compare", image, image, "--picture", image / "both.png")
     assert done.code == Exit.USAGE
     assert "1.png/both.png" in done.err
+
+
+def test_the_strokes_that_moved_the_distance_are_painted(
+    sigctl: Sigctl, specimens: Path, here: Path
+) -> None:
+    images = (specimens / "1.png", specimens / "2.png")
+    plain = sigctl("compare", *images, "--json")
+    done = sigctl("compare", *images, "--saliency", "strokes.png", "--json")
+    assert done.json == plain.json | {"saliency": "strokes.png"}
+    assert done.code == plain.code
+    with Image.open(here / "strokes.png") as picture:
+        red, _, blue = (np.asarray(band, int) for band in picture.convert("RGB").split())
+    warm = (red - blue > 60).any(axis=0)
+    assert warm[: warm.size // 2].any()
+    assert warm[warm.size // 2 :].any()
+    assert "strokes.png" in sigctl("compare", *images, "--saliency", "strokes.png").out

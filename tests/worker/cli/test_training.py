@@ -1,11 +1,10 @@
-"""`sigctl train` makes a checkpoint that `sigctl evaluate` measures on writers it has not seen."""
+"""`sigctl train` makes a checkpoint from a folder of signatures, or says why it cannot."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from model.checkpoint import load_checkpoint
 from model.synthetic import write_dataset
@@ -90,41 +89,3 @@ def test_what_cannot_be_trained_is_said_in_a_sentence(
     done = sigctl("train", *given, *QUICK)
     assert done.code == (Exit.SETUP if "--device" in arguments else Exit.USAGE)
     assert words in done.text
-
-
-def test_evaluation_leaves_out_the_writers_that_the_model_knows(
-    sigctl: Sigctl, trained: Path, corpus: Path
-) -> None:
-    done = sigctl("evaluate", "--data", corpus, "--checkpoint", trained, "--all", "--json")
-    assert (done.json["writers"], done.json["left_out"]) == (6, 0)
-    assert [row["protocol"] for row in done.json["rows"]] == [
-        "1:1",
-        "1 reference",
-        "3 references",
-    ]
-    unseen = sigctl("evaluate", "--data", corpus, "--checkpoint", trained, "--json")
-    assert (unseen.json["writers"], unseen.json["left_out"]) == (1, 5)
-
-
-def test_evaluation_draws_its_distances(sigctl: Sigctl, trained: Path, corpus: Path) -> None:
-    done = sigctl(
-        "evaluate", "--data", corpus, "--checkpoint", trained, "--all", "--plot", "plot.png"
-    )
-    assert done.code == Exit.DONE
-    assert "the model may know some of them" in done.text
-    with Image.open("plot.png") as picture:
-        assert picture.width > 300
-
-
-def test_a_corpus_of_known_writers_is_refused(
-    sigctl: Sigctl, trained: Path, tmp_path: Path, corpus: Path
-) -> None:
-    seen = load_checkpoint(trained).provenance["train_writers"][0].rsplit("/", 1)[1]
-    for kind, name in (("full_org", "original"), ("full_forg", "forgeries")):
-        folder = tmp_path / corpus.name / kind
-        folder.mkdir(parents=True)
-        for path in (corpus / kind).glob(f"{name}_{seen}_*.png"):
-            (folder / path.name).write_bytes(path.read_bytes())
-    done = sigctl("evaluate", "--data", tmp_path / corpus.name, "--checkpoint", trained)
-    assert done.code == Exit.USAGE
-    assert "trained or tuned on every writer" in done.text

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # torch and torchvision stand in the same command as timm; otherwise pip takes the newest torch.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check bench lint types contracts fmt clean
+.PHONY: help demo test check bench reproduce lint types contracts fmt clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -21,6 +21,9 @@ check: $(VENV)/.check lint types contracts test ## lint, types, import contracts
 
 bench: $(VENV)/.test ## unseen writers through the whole service; DATA=folder for real ones
 	@$(BIN)/python -m bench.held_out $(if $(DATA),--data $(DATA))
+
+reproduce: $(VENV)/.run ## train the shipped model once more; DATA=folder of the corpora
+	@$(BIN)/python -m bench.reproduce $(if $(DATA),--data $(DATA))
 
 lint: $(VENV)/.check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

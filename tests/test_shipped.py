@@ -12,7 +12,7 @@ from model.dataset import scan_dataset
 from model.sampling import writers_of
 
 ROOT = Path(__file__).parents[1]
-FILE = ROOT / "checkpoints" / "siamese_vision_mamba_femto.pt"
+FILE = ROOT / "checkpoints" / "siamese_vision_mamba_tiny.pt"
 CEDAR = ROOT.parent / "shared" / "data" / "cedar"
 
 
@@ -22,8 +22,8 @@ def checkpoint():
 
 
 def test_it_is_small_and_sees_strokes_only(checkpoint):
-    assert FILE.stat().st_size < 16e6
-    assert checkpoint.backbone == "mambaout_femto"
+    assert FILE.stat().st_size < 60e6
+    assert checkpoint.backbone == "mambaout_tiny"
     assert checkpoint.preprocessing.name == "strokes"
 
 
@@ -33,6 +33,14 @@ def test_it_names_the_writers_of_each_part_and_no_writer_twice(checkpoint):
     assert len(together) == len(set(together))
     assert sum(name.startswith("cedar/") for name in parts[0]) == 36
     assert len(parts[2]) == 9
+
+
+def test_it_passed_the_gates_on_writers_it_never_saw(checkpoint):
+    gates = checkpoint.provenance["gates"]
+    assert gates["passed"]
+    assert not gates["warnings"]
+    assert not checkpoint.provenance["allow_leaky"]
+    assert set(checkpoint.scoring.accept) == {"0.1%", "1%", "5%"}
 
 
 def test_the_model_card_and_the_readme_carry_its_own_test_figures(checkpoint):

@@ -190,8 +190,10 @@ def _decisions(expected: int, settings: Settings) -> list[Decision]:
 
 
 def figures(rows: Sequence[Decision], balanced: float) -> dict[str, Any]:
-    """Rates in 0 to 1: FRR and FAR of the recorded scores at the balanced threshold, and the
-    shares of each verdict as recorded, at the operating point. What failed counts as not accepted.
+    """Rates in 0 to 1, from the recorded scores and verdicts.
+
+    FRR and FAR are at the `balanced` threshold, the shares of the verdicts at the operating point.
+    What failed counts as not accepted.
     """
     kinds = {kind: [row for row in rows if row.upstream["truth"] == kind] for kind in KINDS}
     scores = {

@@ -95,7 +95,8 @@ class Objective:
             writers, steps=steps, per_batch=per_batch, images_each=recipe.images_each, rng=rng
         )
         past = epoch - recipe.descriptor_epochs
-        descriptor_weight = min(1 - past / (recipe.epochs - recipe.descriptor_epochs), 1.0)
+        # A run may be shorter than the descriptor's own epochs.
+        descriptor_weight = min(1 - past / max(recipe.epochs - recipe.descriptor_epochs, 1), 1.0)
 
         def losses() -> Iterator[Tensor]:
             ready = _prefetched(lambda batch: (batch, self._disguised(batch)), batches)

@@ -46,26 +46,30 @@ def finish(
     development writers. A model that fails one is kept in the run's folder as `refused.pt` and
     ModelRefused is raised, unless `allow_leaky`; either way the checkpoint says so.
     """
-    recipe = trainer.recipe
+    recipe, rng = trainer.recipe, np.random.default_rng(trainer.recipe.seed)
     weights = {name: _rounded(value) for name, value in trainer.best_weights.items()}
     trainer.average.load_state_dict(weights)
-    rng = np.random.default_rng(recipe.seed)
-    vectors = evaluate.embed_rows(trainer.average, trainer.validation.images, trainer.device)
-    development = trainer.validation.writers
-    threshold = fit_threshold(evaluate.one_to_one(vectors, development, rng), recipe.policy)
-    scoring = fit_scoring(
-        vectors, development, cohort=_cohort(trainer, rng), policy=recipe.policy, rng=rng
-    )
-    embedded, writers = {VALIDATION: vectors}, {VALIDATION: development}
-    rows: list[dict[str, Any]] = []
+    parts = {VALIDATION: trainer.validation} | ({"test": test} if test.writers else {})
+    writers = {name: part.writers for name, part in parts.items()}
+    vectors = {
+        name: evaluate.embed_rows(trainer.average, part.images, trainer.device)
+        for name, part in parts.items()
+    }
+    tuned = (vectors[VALIDATION], writers[VALIDATION])
+    threshold = fit_threshold(evaluate.one_to_one(*tuned, rng), recipe.policy)
+    cohort = _cohort(trainer, rng)
+    scoring = fit_scoring(*tuned, cohort=cohort, policy=recipe.policy, rng=rng)
+    rows = []
     if test.writers:
-        embedded["test"] = evaluate.embed_rows(trainer.average, test.images, trainer.device)
-        writers["test"] = test.writers
         rows = evaluate.summary(
-            embedded["test"], test.writers, threshold=threshold, scoring=scoring, seed=recipe.seed
+            vectors["test"],
+            test.writers,
+            threshold=threshold,
+            scoring=scoring,
+            seed=recipe.seed,
         )
     held_out = "test" if test.writers else VALIDATION
-    gates = _gates(embedded[held_out], writers[held_out], recipe.seed)
+    gates = _gates(vectors[held_out], writers[held_out], recipe.seed)
     checkpoint = Checkpoint(
         weights=weights,
         backbone=recipe.backbone,
@@ -76,7 +80,7 @@ def finish(
         provenance={
             "recipe": recipe.as_dict(),
             "test": rows,
-            **_seed_rows(recipe, embedded, writers),
+            **_seed_rows(recipe, vectors, writers),
             "gates": gates.as_dict(),
             "allow_leaky": allow_leaky,
             "log": trainer.log,

@@ -122,6 +122,13 @@ def test_a_loss_that_is_no_number_stops_the_run_with_a_sentence(parts, tmp_path)
     assert not (tmp_path / "last.pt").exists()
 
 
+def test_the_descriptor_is_learnt_first_however_short_the_run(parts, tmp_path):
+    run = trainer(replace(WRITERS, **SMALL), parts, tmp_path)
+    assert run.recipe.epochs < run.recipe.descriptor_epochs
+    run.fit()
+    assert all(0 < row["loss"] < 2 for row in run.log)  # one minus a cosine
+
+
 def test_a_folder_of_another_recipe_is_not_resumed(parts, tmp_path):
     recipe = replace(SEED, **SMALL)
     trainer(recipe, parts, tmp_path).fit()

@@ -11,7 +11,7 @@ import typer
 
 from worker.cli import show
 from worker.cli.exits import CommandError
-from worker.cli.options import Json
+from worker.cli.options import DEFAULT_CACHE, Cache, Json
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 REFUSED = 1
 """The exit code for a model that fails a gate."""
-DEFAULT_CACHE = Path(".cache/sigctl")
 
 
 def evaluate(
@@ -55,9 +54,7 @@ def evaluate(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 123,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    cache: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where preprocessed corpora are kept between runs.")
-    ] = DEFAULT_CACHE,
+    cache: Cache = DEFAULT_CACHE,
     json: Json = False,
 ) -> None:
     """Measure a model on writers it has not seen: 1:1, and with 1, 3, 5 and 10 references.

@@ -26,3 +26,8 @@ Checkpoint = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Use this checkpoint instead of SIGCTL_CHECKPOINT."),
 ]
+
+Cache = Annotated[
+    Path, typer.Option(metavar="DIR", help="Where preprocessed corpora are kept between runs.")
+]
+DEFAULT_CACHE = Path(".cache/sigctl")

@@ -9,22 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from worker.cli import show
+from worker.cli.evaluate import show_rows
+from worker.cli.options import DEFAULT_CACHE, Cache
 
 if TYPE_CHECKING:
     from model.corpora import Parts
     from model.dataset import Split
     from model.recipes import Recipe
     from model.train import Reporter
-
-LEAKY = (
-    "seed_grey keeps the grey of paper and ink. Where genuine and forged signatures were scanned "
-    "in different sessions, as in CEDAR, the grey alone tells them apart: figures on such data "
-    "say nothing about handwriting."
-)
-Cache = Annotated[
-    Path, typer.Option(metavar="DIR", help="Where preprocessed corpora are kept between runs.")
-]
-DEFAULT_CACHE = Path(".cache/sigctl")
 
 
 def train(
@@ -83,6 +75,7 @@ def train(
     that fails a gate against leaks is not written, unless --allow-leaky is given.
     """
     from model.corpora import choose_writers, load_parts, with_generated
+    from model.examination import LEAKY
     from model.inference import choose_device
     from model.promotion import finish
     from model.train import Trainer
@@ -140,7 +133,7 @@ def train(
     _show_gates(checkpoint.provenance["gates"])
     if "seed_table" in checkpoint.provenance:
         _show_seed_table(checkpoint.provenance["seed_table"])
-    _show_rows(checkpoint.provenance["test"], "Test writers, never trained or tuned on")
+    show_rows(checkpoint.provenance["test"], "Test writers, never trained or tuned on")
     show.say(f"Threshold {checkpoint.threshold:.3f} ({chosen.policy}). Checkpoint: {output}")
 
 
@@ -258,30 +251,6 @@ def _reporter(bar: Any, epochs: int) -> Reporter:
         )
 
     return Reporter(say=show.note, step=step)
-
-
-def _show_rows(rows: list[dict[str, Any]], title: str) -> None:
-    columns = (
-        show.Column(title="protocol"),
-        *(
-            show.Column(title=name, right=True)
-            for name in ("EER skilled", "EER random", "threshold", "FRR", "FAR sk.", "FAR rnd.")
-        ),
-        show.Column(title="gen./sk./rnd.", right=True),
-    )
-    rates = ("skilled_eer", "random_eer", "threshold", "frr", "far_skilled", "far_random")
-    show.table(
-        columns,
-        [
-            [
-                row["protocol"],
-                *(f"{row[key]:.3f}" if key == "threshold" else _percent(row[key]) for key in rates),
-                f"{row['genuine']}/{row['skilled']}/{row['random']}",
-            ]
-            for row in rows
-        ],
-        title=title,
-    )
 
 
 def _percent(rate: float) -> str:

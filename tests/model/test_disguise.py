@@ -1,0 +1,55 @@
+"""A disguise changes all images of a writer alike, and leaves paper and size as they are."""
+
+import cv2
+import numpy as np
+import pytest
+
+from model.disguise import Disguise
+
+SHAPE = (64, 128)
+
+
+def canvas(left=20, right=108):
+    pixels = np.full(SHAPE, 255, np.uint8)
+    cv2.line(pixels, (left, 50), (right, 14), 0, 3)
+    return pixels
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_one_draw_changes_every_image_in_the_same_way(seed):
+    change = Disguise(mirror=0.5, bend=0.5, window=0.5).draw(SHAPE, np.random.default_rng(seed))
+    first, again = change(canvas()), change(canvas())
+    assert np.array_equal(first, again)
+    assert first.shape == SHAPE
+    assert first.dtype == np.uint8
+    assert first.min() < 128
+    assert (first == 255).mean() > 0.5
+
+
+def test_without_a_disguise_nothing_changes():
+    assert np.array_equal(Disguise().draw(SHAPE, np.random.default_rng(0))(canvas()), canvas())
+
+
+def test_a_mirrored_writer_is_one_of_the_three_mirror_images():
+    mirrored = {
+        Disguise(mirror=1.0).draw(SHAPE, np.random.default_rng(seed))(canvas()).tobytes()
+        for seed in range(20)
+    }
+    assert mirrored == {cv2.flip(canvas(), axis).tobytes() for axis in (-1, 0, 1)}
+
+
+def test_a_window_keeps_a_part_of_the_ink_and_fills_the_canvas_with_it():
+    pixels = canvas()
+    pixels[40:60, 20:24] = 0  # a mark at the left end
+    kept = [
+        Disguise(window=1.0).draw(SHAPE, np.random.default_rng(seed))(pixels) for seed in range(20)
+    ]
+    columns = [np.flatnonzero((image < 160).any(axis=0)) for image in kept]
+    assert all(found[0] >= 3 for found in columns)  # the margin of the canvas stays free
+    assert len({image.tobytes() for image in kept}) > 10
+
+
+def test_an_empty_canvas_stays_empty():
+    paper = np.full(SHAPE, 255, np.uint8)
+    change = Disguise(mirror=1, bend=1, window=1).draw(SHAPE, np.random.default_rng(0))
+    assert np.array_equal(change(paper), paper)

@@ -155,13 +155,18 @@ def build_model(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> S
     how = checkpoint.preprocessing
     model = SiameseNet(checkpoint.backbone, coordinates=how.coordinates)
     model.preprocessing = how
+    load_weights(model, checkpoint)
+    return model.float().eval().to(device)
+
+
+def load_weights(model: SiameseNet, checkpoint: Checkpoint) -> None:
+    """Give a network the checkpoint's weights, every key matched; raises CheckpointMismatch."""
     try:
         model.load_state_dict(dict(checkpoint.weights), strict=True)
     except (RuntimeError, AttributeError, TypeError) as error:
         raise CheckpointMismatch(
-            f"The weights do not fit {checkpoint.backbone}: {_first_line(error)}"
+            f"The weights of {checkpoint.backbone} do not fit the network: {_first_line(error)}"
         ) from error
-    return model.float().eval().to(device)
 
 
 def _first_line(error: BaseException) -> str:

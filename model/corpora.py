@@ -1,7 +1,7 @@
 """From folders to the parts of a run: which writers teach, which tune, which only test."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,6 +77,17 @@ def with_generated(
         progress=progress,
     )
     return replace(split, train=(*split.train, *scan_dataset(corpus)))
+
+
+def check_unseen(split: Split, taught: Collection[str]) -> None:
+    """Raise DatasetError when a development or test writer has taught the weights to begin with."""
+    held_out = (*split.validation, *split.test)
+    known = [signer.name for signer in held_out if signer.name in set(taught)]
+    if known:
+        raise DatasetError(
+            f"{len(known)} of {len(held_out)} development and test writers, such as {known[0]}, "
+            "have taught the network that this run begins with; split as that run did."
+        )
 
 
 def _check_names(corpora: Sequence[Sequence[Signer]]) -> None:

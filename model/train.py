@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from . import evaluate
+from .checkpoint import Checkpoint, load_weights
 from .errors import TrainingError
 from .files import write_atomically
 from .objectives import Objective, Part
@@ -33,7 +34,11 @@ class Reporter:
 
 
 class Trainer:
-    """The state of a run. `folder` receives log.csv, last.pt after each epoch, and the result."""
+    """The state of a run. `folder` receives log.csv, last.pt after each epoch, and the result.
+
+    A new run begins with the weights of `start`, or else as the recipe says; one that is found in
+    `folder` is resumed. Raises TrainingError, CheckpointMismatch.
+    """
 
     def __init__(
         self,
@@ -44,6 +49,7 @@ class Trainer:
         folder: Path,
         device: torch.device,
         reporter: Reporter,
+        start: Checkpoint | None = None,
     ) -> None:
         self.recipe, self.validation = recipe, validation
         self.folder, self.device, self.reporter = folder, device, reporter
@@ -56,6 +62,8 @@ class Trainer:
                 drop_path=recipe.drop_path,
                 coordinates=recipe.preprocessing.coordinates,
             )
+        if start is not None:
+            load_weights(self.model, start)
         # In this order oneDNN runs the depthwise convolutions 1.2 times as fast in float32.
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.to(device)

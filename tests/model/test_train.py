@@ -10,9 +10,9 @@ import torch
 from model import evaluate, leakage
 from model.augment import Augmentation
 from model.checkpoint import build_model, load_checkpoint
-from model.corpora import choose_writers, load_parts
+from model.corpora import check_unseen, choose_writers, load_parts
 from model.disguise import Disguise
-from model.errors import DatasetError, TrainingError
+from model.errors import CheckpointMismatch, DatasetError, TrainingError
 from model.leakage import Gates
 from model.preprocess import Preprocessing
 from model.promotion import ModelRefused, finish
@@ -168,6 +168,37 @@ def test_a_model_that_fails_a_gate_is_refused_and_kept_aside(parts, tmp_path, mo
     assert [row["part"] for row in refused["seed_table"]] == ["validation", "test"]
     finish(run, parts.test, path, provenance={}, allow_leaky=True)
     assert load_checkpoint(path).provenance["allow_leaky"]
+
+
+def test_a_run_begins_with_the_weights_of_a_checkpoint_that_fits(parts, tmp_path):
+    first = trainer(replace(WRITERS, **SMALL), parts, tmp_path / "first")
+    first.fit()
+    finish(first, parts.test, tmp_path / "first.pt", provenance={}, allow_leaky=True)
+    start = load_checkpoint(tmp_path / "first.pt")
+
+    def begin(recipe, folder):
+        return Trainer(
+            recipe,
+            parts.train,
+            parts.validation,
+            folder=tmp_path / folder,
+            device=torch.device("cpu"),
+            reporter=QUIET,
+            start=start,
+        )
+
+    second = begin(first.recipe, "second")
+    for name, value in second.model.state_dict().items():
+        assert torch.equal(value.float(), start.weights[name].float()), name
+    with pytest.raises(CheckpointMismatch, match="do not fit"):
+        begin(replace(first.recipe, backbone="test_convnext"), "other")
+
+
+def test_writers_who_taught_the_first_weights_may_not_test_the_second(corpus):
+    split = choose_writers(corpus, seed=1, validation=0.34, test=0.17)
+    check_unseen(split, [signer.name for signer in split.train])
+    with pytest.raises(DatasetError, match="1 of 3 development and test writers"):
+        check_unseen(split, [split.test[0].name])
 
 
 def test_further_corpora_teach_and_tune_but_never_test(corpus, tmp_path):

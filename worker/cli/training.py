@@ -58,6 +58,10 @@ def train(
     pretrained: Annotated[
         bool | None, typer.Option(help="Start from ImageNet weights, if they can be had.")
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A checkpoint whose weights a new run begins with."),
+    ] = None,
     generated: Annotated[
         int | None, typer.Option(min=0, help="Made-up signers to learn from as well.")
     ] = None,
@@ -74,7 +78,8 @@ def train(
     tested on the others. A run that was stopped goes on where its last whole epoch ended. A model
     that fails a gate against leaks is not written, unless --allow-leaky is given.
     """
-    from model.corpora import choose_writers, load_parts, with_generated
+    from model.checkpoint import load_checkpoint
+    from model.corpora import check_unseen, choose_writers, load_parts, with_generated
     from model.examination import LEAKY
     from model.inference import choose_device
     from model.promotion import finish
@@ -99,6 +104,9 @@ def train(
     split = choose_writers(
         folder, also=also or (), seed=chosen.seed, validation=validation, test=test
     )
+    begun = load_checkpoint(start) if start else None
+    if begun:
+        check_unseen(split, begun.provenance.get("train_writers", ()))
     if chosen.generated:
         with show.progress() as bar:
             task = bar.add_task("Making up signers", total=None)
@@ -119,6 +127,7 @@ def train(
             folder=place,
             device=choose_device(device),
             reporter=_reporter(bar, chosen.epochs),
+            start=begun,
         )
         try:
             trainer.fit()
@@ -128,7 +137,11 @@ def train(
             )
             raise
     checkpoint = finish(
-        trainer, parts.test, output, provenance=_origin(split), allow_leaky=allow_leaky
+        trainer,
+        parts.test,
+        output,
+        provenance=_origin(split) | {"start": begun.sha256 if begun else None},
+        allow_leaky=allow_leaky,
     )
     _show_gates(checkpoint.provenance["gates"])
     if "seed_table" in checkpoint.provenance:

@@ -86,9 +86,9 @@ def _combined(plain: Scores, alone: tuple[Scores, Scores], weights: tuple[float,
     """Scores with both weights, from those without and those with one weight of 1 each."""
 
     def kind(name: str) -> Floats:
-        base = total = np.asarray(getattr(plain, name))
+        base = total = plain.of(name)
         for weight, scores in zip(weights, alone, strict=True):
-            total = total + weight * (getattr(scores, name) - base)
+            total = total + weight * (scores.of(name) - base)
         return total
 
     return Scores(genuine=kind("genuine"), skilled=kind("skilled"), random=kind("random"))

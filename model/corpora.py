@@ -81,8 +81,8 @@ def with_generated(
 
 def check_unseen(split: Split, taught: Collection[str]) -> None:
     """Raise DatasetError when a development or test writer has taught the weights to begin with."""
-    held_out = (*split.validation, *split.test)
-    known = [signer.name for signer in held_out if signer.name in set(taught)]
+    held_out, teachers = (*split.validation, *split.test), set(taught)
+    known = [signer.name for signer in held_out if signer.name in teachers]
     if known:
         raise DatasetError(
             f"{len(known)} of {len(held_out)} development and test writers, such as {known[0]}, "

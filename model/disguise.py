@@ -95,7 +95,7 @@ def _bent(
     )
     return (
         np.asarray(x * zoom[0] + y * lean + width / 2 + across, np.float32),
-        np.asarray(x * 0 + y * zoom[1] + height / 2 + down, np.float32),
+        np.asarray(y * zoom[1] + height / 2 + down, np.float32),
     )
 
 

@@ -161,17 +161,19 @@ def embed_rows(
     images: CachedImages,
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    rows: Rows | None = None,
 ) -> Vectors:
-    """Embed every image of a cache: float32 (N, 512), in the order of its rows."""
+    """Embed every image of a cache, or those of `rows`: float32 (N, 512), in their order."""
     model.eval()
-    total = len(images.pixels)
+    rows = np.arange(len(images.pixels)) if rows is None else rows
     vectors = []
-    for start in range(0, total, BATCH):
-        rows = np.arange(start, min(start + BATCH, total))
-        batch = torch.from_numpy(images.images(rows)).to(device)
+    for start in range(0, len(rows), BATCH):
+        some = rows[start : start + BATCH]
+        batch = torch.from_numpy(images.images(some)).to(device)
         vectors.append(model.embed(batch).cpu().numpy())
         if progress:
-            progress(int(rows[-1]) + 1, total)
+            progress(start + len(some), len(rows))
     return np.concatenate(vectors)
 
 

@@ -66,6 +66,11 @@ class Examination:
         return "paper-comparable" if self.leaky else "leak-controlled"
 
     @property
+    def marked_track(self) -> str:
+        """The track, with a mark that nobody overlooks where it is leaky."""
+        return f"{self.track}, LEAKY" if self.leaky else self.track
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
         """One row of figures for each protocol, as `evaluate.summary` gives them."""
         return [one.row for one in self.measured]
@@ -168,6 +173,7 @@ def examine(
         seed=seed,
     )
     progress("Probing the input", 2, 3)
+    copies = duplicates(images)
     return Examination(
         corpus=corpus,
         model_id=embedder.model_id,
@@ -181,6 +187,6 @@ def examine(
         gates=gates,
         inputs=leakage.probe_inputs(images, writers, seed),
         unreadable=images.skipped,
-        duplicates=duplicates(images),
-        remarks=findings(images),
+        duplicates=copies,
+        remarks=findings(images, copies=copies),
     )

@@ -56,12 +56,14 @@ def _kind(found: Sequence[tuple[Path, str, str]]) -> str:
     return kinds.pop() if len(kinds) == 1 else "genuine and forged"
 
 
-def findings(*images: CachedImages) -> tuple[str, ...]:
+def findings(*images: CachedImages, copies: Sequence[Copies] | None = None) -> tuple[str, ...]:
     """Sentences for a person: files left out, signers left out, pixel duplicates. None may apply.
 
+    `copies` are what `duplicates` found in the same images, where it has been asked before.
     Nothing here stops a run: what is unusable is left out, and copies are left in.
     """
-    return (*_unusable(images), *_alone(images), *_copied(images))
+    found = duplicates(*images) if copies is None else copies
+    return (*_unusable(images), *_alone(images), *_copied(found))
 
 
 def _unusable(images: Iterable[CachedImages]) -> Iterator[str]:
@@ -85,8 +87,7 @@ def _alone(images: Iterable[CachedImages]) -> Iterator[str]:
         )
 
 
-def _copied(images: Iterable[CachedImages]) -> Iterator[str]:
-    found = duplicates(*images)
+def _copied(found: Sequence[Copies]) -> Iterator[str]:
     for kind, where in KINDS.items():
         sets = [copies.files for copies in found if copies.kind == kind]
         if sets:

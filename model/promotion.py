@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -131,15 +130,9 @@ def _seed_rows(
     return {"seed_table": table}
 
 
-@torch.no_grad()
 def _cohort(trainer: Trainer, rng: np.random.Generator) -> NDArray[np.float32]:
     """One genuine signature each of up to 256 training writers, embedded: (K, 512)."""
     part = trainer.objective.part
     chosen = rng.permutation(len(part.writers))[:COHORT]
     rows = np.array([rng.choice(part.writers[number].genuine) for number in chosen], np.intp)
-    trainer.average.eval()
-    embedded = [
-        trainer.average.embed(torch.from_numpy(part.images.images(some)).to(trainer.device))
-        for some in np.array_split(rows, max(len(rows) // evaluate.BATCH, 1))
-    ]
-    return np.asarray(torch.cat(embedded).cpu().numpy())
+    return evaluate.embed_rows(trainer.average, part.images, trainer.device, rows=rows)

@@ -113,8 +113,7 @@ def _summary(examinations: Sequence[Examination]) -> list[str]:
 
 def _column_title(found: Examination) -> str:
     known = f", {found.known}" if found.known else ""
-    track = "paper-comparable, LEAKY" if found.leaky else found.track
-    return f"{found.corpus}{known}: {track}, {len(found.writers)} writers"
+    return f"{found.corpus}{known}: {found.marked_track}, {len(found.writers)} writers"
 
 
 def _two_rates(row: Mapping[str, Any] | None) -> tuple[str, str]:

@@ -178,11 +178,8 @@ def _show_one(found: Examination) -> None:
     if found.known == DEVELOPMENT:
         known = f" ({DEVELOPMENT}, whom the thresholds were fitted on)"
     left_out = f"; {found.left_out} left out, the model knows them" if found.left_out else ""
-    track = f"{found.track}, LEAKY" if found.leaky else found.track
-    show_rows(
-        found.rows,
-        f"{found.corpus}: {len(found.writers)} writers{known}{left_out}; {track}; {found.input}",
-    )
+    writers = f"{len(found.writers)} writers{known}{left_out}"
+    show_rows(found.rows, f"{found.corpus}: {writers}; {found.marked_track}; {found.input}")
     _show_operating_points(found.rows)
     _show_gates(found, f"Gates against leaks: {verdict(found)}")
 
@@ -262,7 +259,7 @@ def _show_side_by_side(examinations: Sequence[Examination]) -> None:
         [
             [
                 found.corpus + (" (development)" if found.known == DEVELOPMENT else ""),
-                f"{found.track}, LEAKY" if found.leaky else found.track,
+                found.marked_track,
                 *(
                     next((percent(r["skilled_eer"]) for r in found.rows if r["protocol"] == p), "-")
                     for p in protocols

@@ -160,6 +160,8 @@ def _show_gates(gates: dict[str, Any]) -> None:
 
 
 def _show_seed_table(rows: list[dict[str, Any]]) -> None:
+    from model.chapters import percent
+
     rates = ("acc", "f1", "roc_auc", "pr_auc", "far", "frr", "eer", "far_random")
     names = ("part", "writers", "pairs", "threshold", *rates)
     show.table(
@@ -168,7 +170,7 @@ def _show_seed_table(rows: list[dict[str, Any]]) -> None:
             [
                 *(str(row[name]) for name in ("part", "writers", "pairs")),
                 f"{row['threshold']:.3f}",
-                *(_percent(row[name]) for name in rates),
+                *(percent(row[name]) for name in rates),
             ]
             for row in rows
         ],
@@ -264,8 +266,3 @@ def _reporter(bar: Any, epochs: int) -> Reporter:
         )
 
     return Reporter(say=show.note, step=step)
-
-
-def _percent(rate: float) -> str:
-    """A rate in per cent; a dash where there was nothing to count."""
-    return f"{100 * rate:.1f} %" if rate == rate else "-"

@@ -19,7 +19,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -193,8 +193,11 @@ class PostgresServer:
         self.server.stop()
 
 
-def postgres_server() -> PostgresServer:
-    """A PostgreSQL without fsync; it refuses to run as root, so root hands it to `nobody`."""
+def postgres_server(settings: Mapping[str, str] | None = None) -> PostgresServer:
+    """A PostgreSQL without fsync, set up for small tests where `settings` do not say otherwise.
+
+    It refuses to run as root, so root hands it to `nobody`.
+    """
     folder = new_folder("postgres")
     user = UNPRIVILEGED if os.geteuid() == 0 else None
     binaries = _readable_postgres(folder, user)
@@ -224,14 +227,14 @@ def postgres_server() -> PostgresServer:
         "max_wal_senders": "0",
         "autovacuum": "off",
         "shared_buffers": "32MB",
-    }
-    settings = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+    } | dict(settings or {})
+    words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
     server = Server(
         name="postgres",
         folder=folder,
         command=lambda port: [
             *(str(binaries / "postgres"), "-D", str(data), "-p", str(port)),
-            *settings,
+            *words,
         ],
         ready=lambda port: _postgres_answers(port, password),
         stop_signal=signal.SIGINT,  # "fast": does not wait for clients to leave

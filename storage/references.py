@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from storage import models, signers, vectors
 from storage.database import insert_new
 from storage.errors import InvalidVector, ModelMismatch, NoReferences, UnknownReference
-from storage.tables import Embedding, Reference, utc_now
+from storage.tables import Embedding, Reference, Signer, utc_now
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,15 +90,17 @@ def embeddings(session: Session, signer_id: str, model_id: str) -> ReferenceSet:
     Raises UnknownSigner, SignerRetired, NoReferences, and ModelMismatch when there are live
     references but this model has embedded none of them.
     """
-    signers.get(session, signer_id)
+    # One statement, because every job waits for it; why it finds nothing is asked afterwards.
     rows = session.execute(
         select(Reference.id, Embedding.vector, Embedding.dimensions)
+        .join(Signer, Signer.id == Reference.signer_id)
         .join(Embedding, Embedding.reference_id == Reference.id)
-        .where(Reference.signer_id == signer_id, Reference.retired_at.is_(None))
-        .where(Embedding.model_id == model_id)
+        .where(Reference.signer_id == signers.check_id(signer_id), Signer.retired_at.is_(None))
+        .where(Reference.retired_at.is_(None), Embedding.model_id == model_id)
         .order_by(Reference.id)
     ).all()
     if not rows:
+        signers.get(session, signer_id)
         raise _nothing_to_compare(session, signer_id, model_id)
     if len({row.dimensions for row in rows}) > 1:
         raise InvalidVector(f"the embeddings of signer {signer_id!r} differ in length")

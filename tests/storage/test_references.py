@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import event, insert
 
 from storage import references, signers
 from storage.errors import (
@@ -145,6 +145,18 @@ def test_embeddings_are_the_live_references_of_one_signer_as_one_model_sees_them
     np.testing.assert_array_equal(found.vectors, np.stack([unit_vector(0), unit_vector(1)]))
     assert found.vectors.dtype == np.float32
     np.testing.assert_array_equal(by_other.vectors, unit_vector(9)[None])
+
+
+def test_the_references_of_a_signer_are_one_statement(sessions):
+    with sessions.begin() as session:
+        an_embedded_reference(session)
+    sent: list[str] = []
+    with sessions.begin() as session:
+        event.listen(
+            session.connection(), "before_cursor_execute", lambda *given: sent.append(given[2])
+        )
+        assert len(references.embeddings(session, "ada", MODEL_ID).ids) == 1
+    assert len(sent) == 1
 
 
 def test_the_first_embedding_of_a_reference_by_a_model_stands(sessions):

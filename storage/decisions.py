@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from heapq import merge
+from itertools import islice
+from typing import Any
 
-from sqlalchemy import ColumnElement, func, inspect, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, SQLColumnExpression, func, inspect, select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from storage import jobs
 from storage.database import insert_new
@@ -16,6 +20,9 @@ from storage.errors import InvalidDecision, InvalidFilter
 from storage.tables import ACCEPT, DIGEST_LENGTH, ERROR, REVIEW, VERDICTS, Decision
 
 BATCH = 500
+EARLIEST, LATEST = (moment.replace(tzinfo=UTC) for moment in (datetime.min, datetime.max))
+
+Column = InstrumentedAttribute[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +92,13 @@ def get(session: Session, job_id: str) -> Decision | None:
 
 def search(session: Session, wanted: DecisionFilter) -> Iterator[Decision]:
     """The decisions that the filter lets through, read from the database as they are consumed."""
-    order = (Decision.decided_at, Decision.job_id)
-    if wanted.newest_first:
-        query = select(Decision).order_by(*(column.desc() for column in order))
-    else:
-        query = select(Decision).order_by(*order)
-    query = query.where(*_conditions(wanted)).limit(wanted.limit)
-    yield from session.scalars(query.execution_options(yield_per=BATCH))
+    with ExitStack() as stack:
+        streams = [
+            stack.enter_context(closing(_in_order(session, replace(wanted, model_id=model))))
+            for model in _models(session, wanted.model_id)
+        ]
+        merged = merge(*streams, key=_moment, reverse=wanted.newest_first)
+        yield from islice(merged, wanted.limit)
 
 
 def stats(session: Session, wanted: DecisionFilter) -> list[VerdictStats]:
@@ -111,7 +118,7 @@ def stats(session: Session, wanted: DecisionFilter) -> list[VerdictStats]:
             func.min(Decision.decided_at).label("first"),
             func.max(Decision.decided_at).label("last"),
         )
-        .where(*_conditions(wanted))
+        .where(*_filtered(session, wanted))
         .group_by(Decision.verdict, Decision.error_code)
     )
     lines = [VerdictStats(**row) for row in session.execute(query).mappings()]
@@ -148,25 +155,107 @@ def _set_values(decision: Decision) -> dict[str, object]:
     }
 
 
-def _conditions(wanted: DecisionFilter) -> list[ColumnElement[bool]]:
-    equal = [
-        (wanted.signer_id, Decision.signer_id),
-        (wanted.verdict, Decision.verdict),
-        (wanted.error_code, Decision.error_code),
+def _in_order(session: Session, wanted: DecisionFilter) -> Generator[Decision]:
+    """What `search` finds for one whole model, or for any.
+
+    One field leads: its index is followed in the order of time, and the others drop rows on the
+    way. Left to choose, PostgreSQL takes the index of the time alone for a common value and reads
+    back to where that value was last seen: 3.9 s for a model that was retired in the middle of
+    10^7 decisions, against 0.5 ms.
+    """
+    order: list[Column] = [Decision.decided_at, Decision.job_id]
+    conditions = _period(wanted)
+    for place, (column, value) in enumerate(_equal(wanted)):
+        if place:
+            conditions.append(_dropping(session, column) == value)
+        elif column is Decision.signer_id:  # has few decisions, which the planner knows
+            conditions.append(column == value)
+        else:
+            conditions = _span(column, value, wanted)
+            order.insert(0, column)
+    query = select(Decision).where(*conditions, *_distances(wanted)).limit(wanted.limit)
+    query = query.order_by(*(c.desc() if wanted.newest_first else c for c in order))
+    if wanted.limit is None or wanted.limit > BATCH:
+        query = query.execution_options(yield_per=BATCH)
+    with session.scalars(query) as found:
+        yield from found
+
+
+def _moment(decision: Decision) -> tuple[datetime, str]:
+    return decision.decided_at, decision.job_id
+
+
+def _equal(wanted: DecisionFilter) -> list[tuple[Column, str]]:
+    """The fields that must have a value, those of the fewest decisions first."""
+    fields: list[tuple[Column, str | None]] = [
+        (Decision.signer_id, wanted.signer_id),
+        (Decision.error_code, wanted.error_code),
+        (Decision.model_id, wanted.model_id),
+        (Decision.verdict, wanted.verdict),
     ]
-    at_least = [(wanted.since, Decision.decided_at), (wanted.min_distance, Decision.distance)]
-    conditions = [column == value for value, column in equal if value is not None]
-    conditions += [column >= value for value, column in at_least if value is not None]
+    return [(column, value) for column, value in fields if value is not None]
+
+
+def _span(column: Column, value: str, wanted: DecisionFilter) -> list[ColumnElement[bool]]:
+    """The decisions of one value in the period, as a part of the index (column, decided_at).
+
+    Not as an equality, for which the planner drops the column from the order by.
+    """
+    pair = tuple_(column, Decision.decided_at)
+    return [
+        column.is_not(None),  # the index of the error codes holds no other rows
+        pair >= (value, wanted.since or EARLIEST),
+        pair < (value, wanted.until or LATEST),
+    ]
+
+
+def _period(wanted: DecisionFilter) -> list[ColumnElement[bool]]:
+    conditions = []
+    if wanted.since is not None:
+        conditions.append(Decision.decided_at >= wanted.since)
     if wanted.until is not None:
         conditions.append(Decision.decided_at < wanted.until)
-    if wanted.max_distance is not None:
-        conditions.append(Decision.distance <= wanted.max_distance)
-    if wanted.model_id is not None:
-        conditions.append(_is_model(wanted.model_id))
     return conditions
 
 
-def _is_model(digest: str) -> ColumnElement[bool]:
-    if len(digest) == DIGEST_LENGTH:
-        return Decision.model_id == digest
-    return Decision.model_id.startswith(digest, autoescape=True)
+def _distances(wanted: DecisionFilter) -> list[ColumnElement[bool]]:
+    conditions = []
+    if wanted.min_distance is not None:
+        conditions.append(Decision.distance >= wanted.min_distance)
+    if wanted.max_distance is not None:
+        conditions.append(Decision.distance <= wanted.max_distance)
+    return conditions
+
+
+def _filtered(session: Session, wanted: DecisionFilter) -> list[ColumnElement[bool]]:
+    """The whole filter, for a question that needs no order."""
+    conditions = _period(wanted) + _distances(wanted)
+    for place, (column, value) in enumerate(_equal(wanted)):
+        values = _models(session, value) if column is Decision.model_id else [value]
+        found = _dropping(session, column) if place else column
+        conditions.append(found.in_(values))
+    return conditions
+
+
+def _dropping(session: Session, column: Column) -> SQLColumnExpression[Any]:
+    """The column, as SQLite must see it so as not to follow its index instead of the leading one.
+
+    SQLite has no statistics unless somebody runs ANALYZE, and of two indexes takes either: 0.3 s
+    for the acceptances of one signer among 10^6 decisions, against 0.1 ms.
+    """
+    if session.get_bind().dialect.name != "sqlite":
+        return column
+    expression: SQLColumnExpression[Any] = column.concat("")
+    return expression
+
+
+def _models(session: Session, beginning: str | None) -> list[Any]:
+    """The models on record whose digest begins so; one that is whole, or None, as it is."""
+    if beginning is None or len(beginning) == DIGEST_LENGTH:
+        return [beginning]
+    # From one digest to the next along the index, since DISTINCT would read every decision.
+    known = select(func.min(Decision.model_id).label("id")).cte("known", recursive=True)
+    after = select(func.min(Decision.model_id)).where(Decision.model_id > known.c.id)
+    known = known.union_all(select(after.scalar_subquery()).where(known.c.id.is_not(None)))
+    query = select(known.c.id).where(known.c.id.startswith(beginning, autoescape=True))
+    return list(session.scalars(query))

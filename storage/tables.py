@@ -22,6 +22,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -217,10 +218,18 @@ class Decision(Base):
             " AND (reject_threshold IS NULL OR score < reject_threshold))",
             name="review_between_thresholds",
         ),
-        Index(None, "signer_id", "decided_at"),
+        # The last column is only looked at, so that a row that is not wanted is not fetched.
+        Index(None, "signer_id", "decided_at", "verdict"),
+        Index(None, "decided_at", "distance"),
         Index(None, "verdict", "decided_at"),
         Index(None, "model_id", "decided_at"),
-        Index(None, "decided_at"),
+        Index(
+            None,
+            "error_code",
+            "decided_at",
+            postgresql_where=text("error_code IS NOT NULL"),
+            sqlite_where=text("error_code IS NOT NULL"),
+        ),
     )
 
     job_id: Mapped[str] = mapped_column(ForeignKey(Job.id), primary_key=True)

@@ -152,6 +152,48 @@ def test_a_review_survives_the_way_to_the_first_release_and_back(empty_database_
     engine.dispose()
 
 
+def test_the_indexes_of_the_record_come_and_go_and_its_rows_stay(empty_database_url):
+    def indexes() -> set[str]:
+        return on(
+            empty_database_url,
+            lambda connection: {i["name"] for i in inspect(connection).get_indexes("decisions")},
+        )
+
+    upgrade(empty_database_url, "0002")
+    before = indexes()
+    engine = make_engine(empty_database_url)
+    with make_sessions(engine).begin() as session:
+        a_job(session)
+        decisions.record(session, a_review())
+    for _ in range(2):
+        upgrade(empty_database_url, "0003")
+        assert indexes() - before == {
+            "ix_decisions_signer_id_decided_at_verdict",
+            "ix_decisions_decided_at_distance",
+            "ix_decisions_error_code_decided_at",
+        }
+        downgrade(empty_database_url, "0002")
+        assert indexes() == before
+    with make_sessions(engine).begin() as session:
+        assert decisions.get(session, "job-1").verdict == "review"
+    engine.dispose()
+
+
+def test_indexes_that_were_made_while_the_workers_ran_are_taken_as_they_are(empty_postgres_url):
+    upgrade(empty_postgres_url, "0002")
+    made = "ix_decisions_decided_at_distance"
+    oid = text("select oid from pg_class where relname = :name")
+    engine = make_engine(empty_postgres_url)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(
+            text(f"create index concurrently {made} on decisions (decided_at, distance)")
+        )
+        before = connection.scalar(oid, {"name": made})
+        upgrade(empty_postgres_url)
+        assert connection.scalar(oid, {"name": made}) == before
+    engine.dispose()
+
+
 def test_several_workers_may_upgrade_at_once(empty_database_url):
     def run() -> None:
         barrier.wait()

@@ -4,6 +4,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import event
 
 from storage import decisions
 from storage.decisions import DecisionFilter
@@ -194,6 +195,16 @@ def record(sessions):
         ({"model_id": OTHER[:8]}, "c"),
         ({"model_id": MODEL_ID[:8]}, "dba"),
         ({"model_id": "%"}, ""),
+        ({"model_id": ""}, "dcba"),
+        ({"model_id": "", "limit": 3}, "dcb"),
+        ({"model_id": "", "limit": 3, "newest_first": False}, "abc"),
+        ({"model_id": "", "verdict": "accept"}, "ca"),
+        ({"model_id": MODEL_ID, "verdict": "error"}, ""),
+        ({"verdict": "error", "since": NOON - timedelta(hours=1), "until": NOON}, "e"),
+        ({"verdict": "accept", "since": NOON - timedelta(hours=3)}, "c"),
+        ({"model_id": MODEL_ID, "until": NOON - timedelta(hours=2)}, "ba"),
+        ({"error_code": "image_not_found", "verdict": "error"}, "f"),
+        ({"error_code": "image_not_found", "signer_id": "eve"}, ""),
         ({"since": NOON - timedelta(hours=1)}, "fe"),
         ({"until": NOON}, "edcba"),
         ({"since": NOON - timedelta(hours=2), "until": NOON}, "ed"),
@@ -234,6 +245,36 @@ def test_a_long_record_is_read_in_batches(sessions, monkeypatch):
         assert len(list(found)) == 9
 
 
+def test_a_page_does_without_a_cursor_of_the_server_and_an_export_has_one(sessions):
+    cursors: list[str] = []
+    with sessions.begin() as session:
+        event.listen(
+            session.connection(),
+            "before_cursor_execute",
+            lambda *given: cursors.append(type(given[1]).__name__),
+        )
+        for limit in (50, None):
+            assert list(decisions.search(session, DecisionFilter(limit=limit))) == []
+    if session.get_bind().dialect.name == "postgresql":
+        assert cursors == ["Cursor", "ServerCursor"]
+
+
+def test_a_long_record_of_several_models_may_be_left_in_the_middle(sessions, monkeypatch):
+    monkeypatch.setattr(decisions, "BATCH", 2)
+    with sessions.begin() as session:
+        for number in range(10):
+            a_job(session, f"job-{number}")
+            model = (MODEL_ID, OTHER)[number % 2]
+            when = NOON + timedelta(minutes=number)
+            row = a_decision(f"job-{number}", model_id=model, decided_at=when)
+            decisions.record(session, row)
+    with sessions.begin() as session:
+        found = decisions.search(session, DecisionFilter(model_id=""))
+        assert [next(found).job_id for _ in range(3)] == ["job-9", "job-8", "job-7"]
+        found.close()
+        assert len(list(decisions.search(session, DecisionFilter(model_id="")))) == 10
+
+
 def test_the_summary_counts_and_averages_by_verdict_and_code(record):
     with record.begin() as session:
         lines = decisions.stats(session, DecisionFilter(limit=1))
@@ -260,6 +301,25 @@ def test_the_summary_obeys_the_filter_and_may_be_empty(record):
             1,
         ]
         assert decisions.stats(session, DecisionFilter(signer_id="nobody")) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "counts"),
+    [
+        ({"model_id": ""}, [2, 1, 1]),
+        ({"model_id": OTHER[:8]}, [1]),
+        ({"model_id": "%"}, []),
+        ({"signer_id": "ada", "verdict": "error"}, [1]),
+        ({"signer_id": "bob", "verdict": "error"}, []),
+        ({"model_id": MODEL_ID, "verdict": "accept"}, [1]),
+        ({"since": NOON - timedelta(hours=1), "error_code": "blank_image"}, [1]),
+        ({"min_distance": 0.3, "max_distance": 0.4}, [1, 1]),
+    ],
+    ids=repr,
+)
+def test_the_summary_obeys_every_field_and_their_combination(record, wanted, counts):
+    with record.begin() as session:
+        assert [s.count for s in decisions.stats(session, DecisionFilter(**wanted))] == counts
 
 
 @pytest.mark.parametrize(

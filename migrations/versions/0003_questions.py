@@ -1,4 +1,4 @@
-"""Indexes that lead to a page of the record however long it is.
+"""Indexes that lead to a page of the record however long it is, and vectors inside their rows.
 
 While PostgreSQL makes an index, decisions can be read but not written: the three took half a minute
 of two busy cores at 10^7 decisions. Where workers cannot wait that long, make them beforehand with
@@ -40,6 +40,9 @@ def upgrade() -> None:
     create("signer_id", "decided_at", "verdict")
     create("decided_at", "distance")
     create("error_code", "decided_at", where="error_code IS NOT NULL")
+    if op.get_bind().dialect.name == "postgresql":
+        # For rows to come; those that stand are read as before.
+        op.execute("ALTER TABLE embeddings SET (toast_tuple_target = 8160)")
     # Last, because from here to the end of the transaction decisions cannot be read either.
     drop("signer_id", "decided_at")
     drop("decided_at")
@@ -48,6 +51,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     create("signer_id", "decided_at")
     create("decided_at")
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("ALTER TABLE embeddings RESET (toast_tuple_target)")
     drop("error_code", "decided_at")
     drop("decided_at", "distance")
     drop("signer_id", "decided_at", "verdict")

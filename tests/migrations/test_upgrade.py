@@ -16,7 +16,7 @@ from storage import decisions
 from storage.database import database_errors, make_engine, make_sessions
 from storage.errors import DatabaseUnavailable, InvalidDatabaseUrl
 from storage.tables import Base
-from tests.builders import a_job, a_review
+from tests.builders import a_job, a_review, an_embedded_reference
 from tests.services import free_port
 
 OURS = {table.name for table in Base.metadata.tables.values()}
@@ -191,6 +191,17 @@ def test_indexes_that_were_made_while_the_workers_ran_are_taken_as_they_are(empt
         before = connection.scalar(oid, {"name": made})
         upgrade(empty_postgres_url)
         assert connection.scalar(oid, {"name": made}) == before
+    engine.dispose()
+
+
+def test_a_vector_lies_in_its_row(postgres_url):
+    engine = make_engine(postgres_url)
+    with make_sessions(engine).begin() as session:
+        an_embedded_reference(session)
+        apart = text(
+            "select pg_relation_size(reltoastrelid) from pg_class where relname = 'embeddings'"
+        )
+        assert session.scalar(apart) == 0
     engine.dispose()
 
 

@@ -2,7 +2,8 @@
 
 While PostgreSQL makes an index, decisions can be read but not written: the three took half a minute
 of two busy cores at 10^7 decisions. Where workers cannot wait that long, make them beforehand with
-CREATE INDEX CONCURRENTLY, under the names below; this migration then finds them and goes on.
+CREATE INDEX CONCURRENTLY, under the names below; this migration then finds them and goes on. (One
+that failed stays behind as invalid, and must be dropped and made again first.)
 """
 
 from __future__ import annotations

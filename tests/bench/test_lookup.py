@@ -75,7 +75,7 @@ def test_a_disk_that_is_too_small_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(lookup.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
     assert lookup.main([]) == 2
     said = capsys.readouterr().err
-    assert "24 GB" in said
+    assert "19 GB" in said
     assert said.count("\n") == 1
 
 

@@ -4,6 +4,8 @@
 # builds makes the image a fifth of the size. Empty means pip's own, which serves CUDA on Linux.
 FROM python:3.11-slim-bookworm AS build
 ARG TORCH_INDEX=""
+# What runs the network on processors; empty for an image that will have a GPU.
+ARG EXTRAS=cpu
 WORKDIR /app
 RUN python -m venv /venv
 ENV PATH=/venv/bin:$PATH PIP_NO_CACHE_DIR=1
@@ -15,7 +17,7 @@ COPY model model
 COPY storage storage
 COPY worker worker
 COPY migrations migrations
-RUN pip install -c constraints.txt .
+RUN pip install -c constraints.txt ".${EXTRAS:+[$EXTRAS]}"
 
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --create-home sigctl

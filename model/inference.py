@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from .checkpoint import Checkpoint, build_model, load_checkpoint
+from .engine import Engine, choose_engine, cores, reference_engine
 from .errors import ModelError
 from .preprocess import MAX_PIXELS, Preprocessing, Region, preprocess
 from .scoring import Scoring
@@ -35,18 +36,55 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+DRIFT_MARGIN = 2.0
+"""The scores of 516 CEDAR signatures move by as much as the distances of the generated ones that
+are measured; other hands may move a little farther."""
+
+
 class Embedder:
     """A checkpoint made ready to embed documents. Safe to share between threads.
 
+    `engine` is the fast way to run it, made when first asked for, and `tolerance` by how much a
+    score may thereby differ from the reference's, in units of distance. With `exact` there is the
+    reference only. A processor works on `lanes` batches at a time, one on each core unless given.
     `source` says where the checkpoint came from.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, *, source: str = "") -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        *,
+        source: str = "",
+        exact: bool = False,
+        lanes: int | None = None,
+    ) -> None:
         self.checkpoint = checkpoint
         self.source = source
         self.device = device
         self.model = build_model(checkpoint, device)
-        self._one_at_a_time = threading.Lock()
+        self._lanes = lanes or cores()
+        self._reference = reference_engine(self.model, device, self._lanes)
+        self._chosen: tuple[Engine, float] | None = (self._reference, 0.0) if exact else None
+        self._choosing = threading.RLock()
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the network when speed counts."""
+        return self._choice()[0]
+
+    @property
+    def tolerance(self) -> float:
+        """The nearest distance and the weighted mean of the cohort's may both move."""
+        return DRIFT_MARGIN * self._choice()[1] * (1 + self.scoring.cohort_weight)
+
+    def _choice(self) -> tuple[Engine, float]:
+        with self._choosing:
+            if self._chosen is None:
+                self._chosen = choose_engine(
+                    self.model, self._reference, self.device, self.preprocessing, self._lanes
+                )
+            return self._chosen
 
     @property
     def model_id(self) -> str:
@@ -89,20 +127,27 @@ class Embedder:
         """Document bytes -> network input (1, H, W); raises what `preprocess` raises."""
         return preprocess(data, self.preprocessing, page=page, region=region, max_pixels=max_pixels)
 
-    @torch.no_grad()
     def embed(
-        self, images: Sequence[NDArray[np.float32]] | NDArray[np.float32]
+        self,
+        images: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+        *,
+        exact: bool = False,
     ) -> NDArray[np.float32]:
-        """Inputs (N, 1, H, W) -> unit embeddings (N, 512), float32."""
-        batch = torch.from_numpy(np.stack(list(images))).to(self.device)
-        with self._one_at_a_time:
-            vectors = self.model.embed(batch)
-        return np.asarray(vectors.cpu().numpy())
+        """Inputs (N, 1, H, W) -> unit embeddings (N, D), float32; `exact` takes the reference.
+
+        Raises MemoryError when the device has no room for so many.
+        """
+        batch = np.stack(list(images))
+        return self._reference(batch) if exact else self.engine(batch)
 
 
-def load_embedder(path: Path | str, device: str = "auto") -> Embedder:
+def load_embedder(
+    path: Path | str, device: str = "auto", *, exact: bool = False, lanes: int | None = None
+) -> Embedder:
     """Load a checkpoint onto a device; raises CheckpointError or DeviceUnavailable."""
-    return Embedder(load_checkpoint(path), choose_device(device), source=str(path))
+    checkpoint = load_checkpoint(path)
+    where = choose_device(device)
+    return Embedder(checkpoint, where, source=str(path), exact=exact, lanes=lanes)
 
 
 def load_model_for_infer(

@@ -67,7 +67,7 @@ def compare(
         _prepare(embedder, path, content, settings.max_pixels)
         for path, content in zip((a, b), data, strict=True)
     ]
-    first, second = embedder.embed(np.stack(prepared)).astype(np.float64)
+    first, second = embedder.embed(np.stack(prepared), exact=True).astype(np.float64)
     distance = float(np.linalg.norm(first - second))
     found = _Comparison(distance=distance, threshold=embedder.threshold)
     if picture is not None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,12 @@ class Scoring:
                 raise CheckpointError("The scoring rule weighs a cohort that is not there.")
         elif self.cohort.ndim != 2 or not self.cohort.size or not np.isfinite(self.cohort).all():
             raise CheckpointError("The cohort is not a table of finite numbers.")
+
+    @cached_property
+    def cohort_in_float64(self) -> tuple[Floats, Floats]:
+        """The cohort (K, D) and the squared lengths (K,), converted once and not for each score."""
+        cohort = np.asarray(self.cohort, dtype=np.float64)
+        return cohort, (cohort**2).sum(axis=1)
 
     @property
     def rule(self) -> str:
@@ -227,8 +234,8 @@ def cohort_distances(questioned: Vectors, scoring: Scoring) -> Floats:
     if scoring.cohort is None:
         return np.zeros(len(questioned))
     # By inner products: the differences (M, K, D) would fill the memory.
-    vectors, cohort = questioned.astype(np.float64), scoring.cohort.astype(np.float64)
-    squares = (vectors**2).sum(axis=1)[:, None] + (cohort**2).sum(axis=1)
+    vectors, (cohort, cohort_squares) = questioned.astype(np.float64), scoring.cohort_in_float64
+    squares = (vectors**2).sum(axis=1)[:, None] + cohort_squares
     distances = np.sqrt(np.maximum(squares - 2 * vectors @ cohort.T, 0.0))  # (M, K)
     nearest = min(scoring.cohort_nearest, len(cohort))
     return np.asarray(np.partition(distances, nearest - 1, axis=1)[:, :nearest].mean(axis=1))

@@ -44,6 +44,8 @@ def add(
             .values(retired_at=None)
         )
         created = cast(CursorResult[Any], restored).rowcount == 1
+    if created:
+        signers.changed(session, signer_id)
     query = select(Reference).where(*same).execution_options(populate_existing=True)
     return session.scalars(query).one(), created
 
@@ -62,6 +64,7 @@ def retire(session: Session, reference_id: int) -> Reference:
     if reference.retired_at is None:
         reference.retired_at = utc_now()
         session.flush()
+        signers.changed(session, reference.signer_id)
     return reference
 
 
@@ -73,7 +76,7 @@ def put_embedding(
     `vector` has shape (D,). Raises InvalidVector, UnknownReference, UnknownModel.
     """
     packed = vectors.pack(vector)
-    _get(session, reference_id)
+    reference = _get(session, reference_id)
     models.get(session, model_id)
     values = {
         "reference_id": reference_id,
@@ -81,7 +84,8 @@ def put_embedding(
         "vector": packed,
         "dimensions": len(vector),
     }
-    insert_new(session, Embedding, values, "reference_id", "model_id")
+    if insert_new(session, Embedding, values, "reference_id", "model_id"):
+        signers.changed(session, reference.signer_id)
 
 
 def embeddings(session: Session, signer_id: str, model_id: str) -> ReferenceSet:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from storage.database import insert_new
@@ -59,6 +60,24 @@ def get(session: Session, signer_id: str, *, allow_retired: bool = False) -> Sig
     if signer.retired_at is not None and not allow_retired:
         raise SignerRetired(f"signer {signer_id!r} was retired on {signer.retired_at:%Y-%m-%d}")
     return signer
+
+
+def changed(session: Session, signer_id: str) -> None:
+    """Notes that the signer's references or their embeddings are no longer what they were."""
+    session.execute(
+        update(Signer)
+        .where(Signer.id == signer_id)
+        .values(revision=Signer.revision + 1)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def revisions(session: Session, signer_ids: Collection[str]) -> dict[str, int]:
+    """The revision of each of these signers; those unknown or retired are missing."""
+    query = select(Signer.id, Signer.revision).where(
+        Signer.id.in_(signer_ids), Signer.retired_at.is_(None)
+    )
+    return {row.id: row.revision for row in session.execute(query)}
 
 
 def search(

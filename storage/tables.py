@@ -112,13 +112,19 @@ def _one_of(column: str, values: tuple[str, ...], name: str) -> CheckConstraint:
 
 
 class Signer(Base):
-    """A person whose signature can be verified."""
+    """A person whose signature can be verified.
+
+    `revision` counts the changes of the signer's references and embeddings, so that whoever has
+    read them knows by one number whether they still hold.
+    """
 
     __tablename__ = "signers"
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
     enrolled_at: Mapped[datetime] = mapped_column(default=utc_now)
     retired_at: Mapped[datetime | None]
+    # The server's default is for workers of the release before, which do not know the column.
+    revision: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class Reference(Base):

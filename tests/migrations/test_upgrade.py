@@ -100,7 +100,9 @@ def test_rows_survive_another_upgrade(empty_database_url):
     upgrade(empty_database_url)
     engine = make_engine(empty_database_url)
     with engine.begin() as connection:
-        connection.execute(text("insert into signers values ('ada', '2026-11-23 12:00:00', null)"))
+        connection.execute(
+            text("insert into signers (id, enrolled_at) values ('ada', '2026-11-23 12:00:00')")
+        )
     upgrade(empty_database_url)
     with engine.begin() as connection:
         assert connection.scalar(text("select id from signers")) == "ada"
@@ -143,7 +145,7 @@ def test_a_review_survives_the_way_to_the_first_release_and_back(empty_database_
     engine = make_engine(empty_database_url)
     with make_sessions(engine).begin() as session:
         a_job(session)
-        decisions.record(session, a_review())
+        decisions.record(session, [a_review()])
     downgrade(empty_database_url, "0001")
     upgrade(empty_database_url)
     with make_sessions(engine).begin() as session:
@@ -164,7 +166,7 @@ def test_the_indexes_of_the_record_come_and_go_and_its_rows_stay(empty_database_
     engine = make_engine(empty_database_url)
     with make_sessions(engine).begin() as session:
         a_job(session)
-        decisions.record(session, a_review())
+        decisions.record(session, [a_review()])
     for _ in range(2):
         upgrade(empty_database_url, "0003")
         assert indexes() - before == {

@@ -11,9 +11,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import URL, Engine, Table, create_engine, event, exc, make_url
+from sqlalchemy import URL, Engine, create_engine, event, exc, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -81,13 +81,16 @@ def insert_new(session: Session, table: type[Base], values: dict[str, Any], *key
 
     Under concurrency the loser waits for the winner's transaction and then sees its row.
     """
-    target = cast(Table, table.__table__)
-    dialect = session.get_bind().dialect.name
-    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    statement = insert(target).values(values).on_conflict_do_nothing(index_elements=key)
+    statement = upsert(session, table).values(values).on_conflict_do_nothing(index_elements=key)
     # Not by rowcount, which is unknown (-1) on PostgreSQL where a column's default is generated.
-    inserted = session.execute(statement.returning(target.c[key[0]]))
+    inserted = session.execute(statement.returning(getattr(table, key[0])))
     return inserted.first() is not None
+
+
+def upsert(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that can say what to do about rows that stand, in the database's own dialect."""
+    postgres = session.get_bind().dialect.name == "postgresql"
+    return postgresql.insert(table) if postgres else sqlite.insert(table)
 
 
 def to_json(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,10 +14,17 @@ from typing import Any
 from sqlalchemy import ColumnElement, SQLColumnExpression, func, inspect, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from storage import jobs
-from storage.database import insert_new
+from storage.database import upsert
 from storage.errors import InvalidDecision, InvalidFilter
-from storage.tables import ACCEPT, DIGEST_LENGTH, ERROR, REVIEW, VERDICTS, Decision
+from storage.tables import (
+    ACCEPT,
+    DIGEST_LENGTH,
+    ERROR,
+    REVIEW,
+    VERDICTS,
+    Decision,
+    utc_now,
+)
 
 BATCH = 500
 EARLIEST, LATEST = (moment.replace(tzinfo=UTC) for moment in (datetime.min, datetime.max))
@@ -74,15 +81,32 @@ class VerdictStats:
     last: datetime
 
 
-def record(session: Session, decision: Decision) -> Decision:
-    """Writes the decision unless its job has one, and returns the one that stands.
+def record(session: Session, decided: Sequence[Decision]) -> list[Decision]:
+    """Writes each decision unless its job has one, and returns those that stand, in order.
 
-    `decision` itself is never added to the session. Raises UnknownJob, InvalidDecision.
+    Each job has a row, and no two decisions are of one job. The decisions given are never added
+    to the session. Raises InvalidDecision, and then has written none.
     """
-    _check(decision)
-    jobs.get(session, decision.job_id)
-    insert_new(session, Decision, _set_values(decision), "job_id")
-    return session.get_one(Decision, decision.job_id, populate_existing=True)
+    for decision in decided:
+        _check(decision)
+    rows = [_row(decision) for decision in decided]
+    insert = upsert(session, Decision).on_conflict_do_nothing(index_elements=["job_id"])
+    written = session.scalars(
+        insert.returning(Decision), sorted(rows, key=lambda row: str(row["job_id"]))
+    ).all()
+    standing = {decision.job_id: decision for decision in written}
+    others = [row["job_id"] for row in rows if row["job_id"] not in standing]
+    standing |= of_jobs(session, others)
+    return [standing[decision.job_id] for decision in decided]
+
+
+def of_jobs(session: Session, job_ids: Collection[str]) -> dict[str, Decision]:
+    """The decisions that stand, by job; a job without one is missing."""
+    if not job_ids:
+        return {}
+    query = select(Decision).where(Decision.job_id.in_(job_ids))
+    found = session.scalars(query.execution_options(populate_existing=True))
+    return {decision.job_id: decision for decision in found}
 
 
 def get(session: Session, job_id: str) -> Decision | None:
@@ -146,13 +170,11 @@ def _check(decision: Decision) -> None:
         raise InvalidDecision("a review needs a score between the thresholds")
 
 
-def _set_values(decision: Decision) -> dict[str, object]:
-    # Only what was set, so that the columns' own defaults fill the rest.
-    return {
-        attribute.key: decision.__dict__[attribute.key]
-        for attribute in inspect(Decision).column_attrs
-        if attribute.key in decision.__dict__
-    }
+def _row(decision: Decision) -> dict[str, Any]:
+    """Every column; what was not set gets its default, so that all rows are alike."""
+    columns = inspect(Decision).column_attrs.keys()
+    fresh = {"distances": [], "upstream": {}, "decided_at": utc_now()}
+    return {name: decision.__dict__.get(name, fresh.get(name)) for name in columns}
 
 
 def _in_order(session: Session, wanted: DecisionFilter) -> Generator[Decision]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, select, update
+from sqlalchemy import Text, and_, case, cast, select, update
 from sqlalchemy.orm import Session
 
 from storage import signers
-from storage.database import insert_new
+from storage.database import insert_new, upsert
 from storage.errors import InvalidJob, JobConflict, UnknownJob
 from storage.tables import DONE, FAILED, ID_LENGTH, QUEUED, RUNNING, Job, storable, utc_now
 
@@ -39,69 +39,78 @@ def submit(
     Asking the same again is harmless. Raises JobConflict when the id stands for another question,
     InvalidJob and InvalidSignerId when the fields cannot be stored.
     """
-    values = {
-        "id": check_id(id),
-        "signer_id": signers.check_id(signer_id),
-        "document": storable(document),
-        "page": page,
-        "region": None if region is None else list(region),
-        "upstream": dict(upstream or {}),
-    }
+    values = _row(
+        id=id, signer_id=signer_id, document=document, page=page, region=region, upstream=upstream
+    )
     created = insert_new(session, Job, values, "id")
     job = get(session, id)
-    for name in ("signer_id", "document", "page", "region"):
-        if getattr(job, name) != values[name]:
-            raise JobConflict(f"job {id!r} already stands with another {name.replace('_id', '')}")
+    conflict = _conflict(job, values)
+    if conflict is not None:
+        raise conflict
     return job, created
 
 
-def start(
-    session: Session,
-    *,
-    id: str,
-    signer_id: str,
-    document: str,
-    page: int | None = None,
-    region: Sequence[int] | None = None,
-    upstream: Mapping[str, Any] | None = None,
-) -> Job:
-    """Counts one delivery and marks the job running; makes the row when upstream made none.
+def start(session: Session, questions: Sequence[Mapping[str, Any]]) -> list[Job | JobConflict]:
+    """Counts one delivery of each job and marks it running; makes the rows upstream did not make.
 
-    A job that is done stays done. Raises what `submit` raises.
+    A question has the fields that `submit` takes, and no two have one id. A job that is done stays
+    done. A conflict stands in the place of its job. Raises InvalidJob and InvalidSignerId.
     """
-    submit(
-        session,
-        id=id,
-        signer_id=signer_id,
-        document=document,
-        page=page,
-        region=region,
-        upstream=upstream,
-    )
-    # Counted by the database, so that two workers holding the same message count two.
-    session.execute(
-        update(Job)
-        .where(Job.id == id)
-        .values(
-            deliveries=Job.deliveries + 1,
-            status=case((Job.status == DONE, DONE), else_=RUNNING),
-            updated_at=utc_now(),
-        )
-        .execution_options(synchronize_session=False)
-    )
-    return get(session, id)
+    rows = {row["id"]: row for row in (_row(**question) for question in questions)}
+    now = utc_now()
+    # In the order of their ids: two workers that took the same jobs must not wait for each other
+    # crosswise.
+    deliveries = [
+        rows[id] | {"status": RUNNING, "deliveries": 1, "updated_at": now} for id in sorted(rows)
+    ]
+    statement = upsert(session, Job)
+    asked = statement.excluded
+    counted = statement.on_conflict_do_update(
+        index_elements=["id"],
+        # Counted by the database, so that two workers holding the same message count two.
+        set_={
+            "deliveries": Job.deliveries + 1,
+            "status": case((Job.status == DONE, DONE), else_=RUNNING),
+            "updated_at": now,
+        },
+        where=and_(
+            Job.signer_id == asked.signer_id,
+            Job.document == asked.document,
+            Job.page.is_not_distinct_from(asked.page),
+            cast(Job.region, Text).is_not_distinct_from(cast(asked.region, Text)),
+        ),
+    ).returning(Job)
+    found = session.scalars(counted, deliveries, execution_options={"populate_existing": True})
+    started: dict[str, Job | JobConflict] = {job.id: job for job in found}
+    for id in rows.keys() - started.keys():
+        conflict = _conflict(get(session, id), rows[id])
+        # Without a difference the rows differ in how a region is written, and nothing else.
+        started[id] = conflict or JobConflict(f"job {id!r} already stands with another region")
+    return [started[question["id"]] for question in questions]
 
 
-def finish(session: Session, job_id: str, status: str) -> Job:
-    """Marks the job `done` or `failed`. Raises UnknownJob, InvalidJob."""
+def finish(session: Session, job_ids: Collection[str], status: str) -> None:
+    """Marks jobs `done` or `failed`. Raises InvalidJob."""
     if status not in (DONE, FAILED):
         raise InvalidJob(f"a job ends as {DONE} or {FAILED}, not as {status!r}")
-    return _mark(session, job_id, status)
+    session.execute(
+        update(Job)
+        .where(Job.id.in_(job_ids))
+        .values(status=status, updated_at=utc_now())
+        .execution_options(synchronize_session=False)
+    )
 
 
 def requeue(session: Session, job_id: str) -> Job:
-    """Marks the job queued as of now, for a message that is about to be sent again."""
-    return _mark(session, job_id, QUEUED)
+    """Marks the job queued as of now, for a message that is about to be sent again.
+
+    Raises UnknownJob.
+    """
+    job = get(session, job_id)
+    job.status = QUEUED
+    job.updated_at = utc_now()
+    session.flush()
+    return job
 
 
 def get(session: Session, job_id: str) -> Job:
@@ -128,9 +137,29 @@ def stale(
     return list(session.scalars(query.execution_options(populate_existing=True)))
 
 
-def _mark(session: Session, job_id: str, status: str) -> Job:
-    job = get(session, job_id)
-    job.status = status
-    job.updated_at = utc_now()
-    session.flush()
-    return job
+def _row(
+    *,
+    id: str,
+    signer_id: str,
+    document: str,
+    page: int | None = None,
+    region: Sequence[int] | None = None,
+    upstream: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    return {
+        "id": check_id(id),
+        "signer_id": signers.check_id(signer_id),
+        "document": storable(document),
+        "page": page,
+        "region": None if region is None else list(region),
+        "upstream": dict(upstream or {}),
+    }
+
+
+def _conflict(job: Job, asked: Mapping[str, Any]) -> JobConflict | None:
+    """What keeps the job from being the answer to what is asked, if anything does."""
+    for name in ("signer_id", "document", "page", "region"):
+        if getattr(job, name) != asked[name]:
+            what = name.replace("_id", "")
+            return JobConflict(f"job {job.id!r} already stands with another {what}")
+    return None

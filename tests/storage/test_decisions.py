@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import IntegrityError
 
 from storage import decisions
 from storage.decisions import DecisionFilter
-from storage.errors import InvalidDecision, InvalidFilter, UnknownJob
+from storage.errors import InvalidDecision, InvalidFilter
 from tests.builders import MODEL_ID, a_decision, a_job, a_review, an_error, digest
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -32,7 +33,7 @@ def test_a_decision_comes_back_whole(sessions):
     expected = {k: v for k, v in vars(whole).items() if not k.startswith("_")}
     with sessions.begin() as session:
         a_job(session)
-        decisions.record(session, whole)
+        decisions.record(session, [whole])
     with sessions.begin() as session:
         back = decisions.get(session, "job-1")
         assert {name: getattr(back, name) for name in expected} == expected
@@ -41,7 +42,7 @@ def test_a_decision_comes_back_whole(sessions):
 def test_what_was_left_out_gets_its_default(sessions):
     with sessions.begin() as session:
         a_job(session)
-        back = decisions.record(session, an_error())
+        back = decisions.record(session, [an_error()])[0]
     assert (back.distances, back.upstream, back.score) == ([], {}, None)
     assert (back.reject_threshold, back.operating_point, back.terms) == (None, None, None)
     assert datetime.now(UTC) - back.decided_at < timedelta(minutes=1)
@@ -57,9 +58,9 @@ def test_a_job_without_a_decision_has_none(sessions):
 def test_the_first_decision_stands(sessions):
     with sessions.begin() as session:
         a_job(session)
-        decisions.record(session, an_error(code="blank_image"))
+        decisions.record(session, [an_error(code="blank_image")])
     with sessions.begin() as session:
-        second = decisions.record(session, a_decision())
+        second = decisions.record(session, [a_decision()])[0]
         assert (second.verdict, second.error_code) == ("error", "blank_image")
     with sessions.begin() as session:
         assert decisions.get(session, "job-1").verdict == "error"
@@ -70,7 +71,7 @@ def test_of_many_deciders_at_once_one_stands_and_all_are_told_of_it(sessions):
         barrier.wait()
         try:
             with sessions.begin() as session:
-                told.append(decisions.record(session, a_decision(score=score)).score)
+                told.append(decisions.record(session, [a_decision(score=score)])[0].score)
         except Exception as error:
             told.append(error)
 
@@ -90,14 +91,14 @@ def test_of_many_deciders_at_once_one_stands_and_all_are_told_of_it(sessions):
 def test_a_decider_waits_for_one_that_has_not_committed_and_then_yields(sessions):
     def second() -> None:
         with sessions.begin() as session:
-            told.append(decisions.record(session, an_error()).verdict)
+            told.append(decisions.record(session, [an_error()])[0].verdict)
 
     with sessions.begin() as session:
         a_job(session)
     told: list[str] = []
     thread = threading.Thread(target=second)
     with sessions.begin() as session:
-        decisions.record(session, a_decision())
+        decisions.record(session, [a_decision()])
         thread.start()
         thread.join(0.3)
         assert told == [], "the first is not committed yet"
@@ -109,23 +110,23 @@ def test_a_decision_that_is_rolled_back_leaves_room_for_the_next(sessions):
     with sessions.begin() as session:
         a_job(session)
     with sessions() as session:
-        decisions.record(session, a_decision())
+        decisions.record(session, [a_decision()])
         session.rollback()
     with sessions.begin() as session:
-        assert decisions.record(session, an_error()).verdict == "error"
+        assert decisions.record(session, [an_error()])[0].verdict == "error"
 
 
 def test_recording_does_not_touch_the_object_that_was_given(sessions):
     given = a_decision()
     with sessions.begin() as session:
         a_job(session)
-        assert decisions.record(session, given) is not given
+        assert decisions.record(session, [given])[0] is not given
         assert given not in session
 
 
 def test_a_decision_needs_its_job(sessions):
-    with sessions.begin() as session, pytest.raises(UnknownJob):
-        decisions.record(session, a_decision())
+    with sessions.begin() as session, pytest.raises(IntegrityError):
+        decisions.record(session, [a_decision()])
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_nothing_without_grounds_is_recorded(sessions, wrong, sentence):
     with sessions.begin() as session:
         a_job(session)
         with pytest.raises(InvalidDecision, match=sentence):
-            decisions.record(session, a_decision(**wrong))
+            decisions.record(session, [a_decision(**wrong)])
         assert decisions.get(session, "job-1") is None
 
 
@@ -174,7 +175,7 @@ def record(sessions):
         for hours, row in enumerate(reversed(rows)):
             row.decided_at = NOON - timedelta(hours=hours)
             a_job(session, row.job_id)
-            decisions.record(session, row)
+            decisions.record(session, [row])
     return sessions
 
 
@@ -226,7 +227,7 @@ def test_decisions_of_the_same_moment_come_in_a_fixed_order(sessions):
     with sessions.begin() as session:
         for name in "bca":
             a_job(session, name)
-            decisions.record(session, an_error(name, decided_at=NOON))
+            decisions.record(session, [an_error(name, decided_at=NOON)])
     with sessions.begin() as session:
         for newest_first, order in ((True, "cba"), (False, "abc")):
             wanted = DecisionFilter(newest_first=newest_first)
@@ -238,7 +239,7 @@ def test_a_long_record_is_read_in_batches(sessions, monkeypatch):
     with sessions.begin() as session:
         for number in range(10):
             a_job(session, f"job-{number}")
-            decisions.record(session, an_error(f"job-{number}"))
+            decisions.record(session, [an_error(f"job-{number}")])
     with sessions.begin() as session:
         found = decisions.search(session, DecisionFilter())
         next(found)
@@ -267,7 +268,7 @@ def test_a_long_record_of_several_models_may_be_left_in_the_middle(sessions, mon
             model = (MODEL_ID, OTHER)[number % 2]
             when = NOON + timedelta(minutes=number)
             row = a_decision(f"job-{number}", model_id=model, decided_at=when)
-            decisions.record(session, row)
+            decisions.record(session, [row])
     with sessions.begin() as session:
         found = decisions.search(session, DecisionFilter(model_id=""))
         assert [next(found).job_id for _ in range(3)] == ["job-9", "job-8", "job-7"]

@@ -45,24 +45,52 @@ def test_submitting_the_same_again_is_harmless(sessions):
     assert again.upstream == {"n": 1}
 
 
-@pytest.mark.parametrize("act", [jobs.submit, jobs.start])
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"signer_id": "eve"},
-        {"document": "file:///inbox/2.png"},
-        {"page": 3},
-        {"region": (1, 2, 3, 5)},
-    ],
-    ids=repr,
-)
-def test_an_id_never_stands_for_two_questions(sessions, act, change):
+ANOTHER = [
+    {"signer_id": "eve"},
+    {"document": "file:///inbox/2.png"},
+    {"page": 3},
+    {"region": (1, 2, 3, 5)},
+]
+
+
+@pytest.mark.parametrize("change", ANOTHER, ids=repr)
+def test_an_id_never_stands_for_two_questions(sessions, change):
     with sessions.begin() as session:
         jobs.submit(session, **ASKED)
     with sessions.begin() as session, pytest.raises(JobConflict, match="'job-1'"):
-        act(session, **(ASKED | change))
+        jobs.submit(session, **(ASKED | change))
+
+
+@pytest.mark.parametrize("change", ANOTHER, ids=repr)
+def test_a_conflict_is_one_jobs_own_and_the_standing_job_counts_no_delivery(sessions, change):
     with sessions.begin() as session:
-        assert jobs.get(session, "job-1").deliveries == 0
+        jobs.submit(session, **ASKED)
+    with sessions.begin() as session:
+        conflict, started = jobs.start(session, [ASKED | change, ASKED | {"id": "job-2"}])
+    assert isinstance(conflict, JobConflict)
+    assert "'job-1'" in str(conflict)
+    assert (started.id, started.status, started.deliveries) == ("job-2", "running", 1)
+    with sessions.begin() as session:
+        assert (jobs.get(session, "job-1").status, jobs.get(session, "job-1").deliveries) == (
+            "queued",
+            0,
+        )
+
+
+def test_many_jobs_begin_and_end_together_in_the_order_they_were_given(sessions):
+    asked = [ASKED | {"id": f"job-{n}", "region": (n, 0, 9, 9)} for n in (3, 1, 2)]
+    for deliveries in (1, 2):
+        with sessions.begin() as session:
+            started = jobs.start(session, asked)
+            assert [job.id for job in started] == ["job-3", "job-1", "job-2"]
+            assert {job.deliveries for job in started} == {deliveries}
+    with sessions.begin() as session:
+        jobs.finish(session, ["job-1", "job-3"], "done")
+        assert [jobs.get(session, f"job-{n}").status for n in (1, 2, 3)] == [
+            "done",
+            "running",
+            "done",
+        ]
 
 
 @pytest.mark.parametrize("job_id", ["", "x" * 129, "a\nb", "a\0b", None, 7])
@@ -87,7 +115,7 @@ def test_a_document_with_odd_characters_is_the_same_question_again(sessions):
 
 def test_a_message_without_a_row_makes_the_row(sessions):
     with sessions.begin() as session:
-        job = jobs.start(session, **ASKED, upstream={"n": 1})
+        job = jobs.start(session, [ASKED | {"upstream": {"n": 1}}])[0]
     assert (job.status, job.deliveries, job.upstream) == ("running", 1, {"n": 1})
 
 
@@ -96,24 +124,24 @@ def test_every_delivery_counts(sessions):
         a_job(session)
     for expected in (1, 2, 3):
         with sessions.begin() as session:
-            assert jobs.start(session, **ASKED).deliveries == expected
+            assert jobs.start(session, [ASKED])[0].deliveries == expected
 
 
 def test_a_finished_job_that_is_delivered_again_stays_done(sessions):
     with sessions.begin() as session:
-        jobs.start(session, **ASKED)
-        jobs.finish(session, "job-1", "done")
+        jobs.start(session, [ASKED])[0]
+        jobs.finish(session, ["job-1"], "done")
     with sessions.begin() as session:
-        job = jobs.start(session, **ASKED)
+        job = jobs.start(session, [ASKED])[0]
     assert (job.status, job.deliveries) == ("done", 2)
 
 
 def test_a_failed_job_that_is_delivered_again_runs_again(sessions):
     with sessions.begin() as session:
-        jobs.start(session, **ASKED)
-        jobs.finish(session, "job-1", "failed")
+        jobs.start(session, [ASKED])[0]
+        jobs.finish(session, ["job-1"], "failed")
     with sessions.begin() as session:
-        assert jobs.start(session, **ASKED).status == "running"
+        assert jobs.start(session, [ASKED])[0].status == "running"
 
 
 def test_workers_that_hold_the_same_message_are_both_counted(sessions):
@@ -121,7 +149,7 @@ def test_workers_that_hold_the_same_message_are_both_counted(sessions):
         barrier.wait()
         try:
             with sessions.begin() as session:
-                jobs.start(session, **ASKED)
+                jobs.start(session, [ASKED])[0]
         except Exception as error:
             failures.append(error)
 
@@ -141,7 +169,7 @@ def test_workers_that_hold_the_same_message_are_both_counted(sessions):
 def test_a_job_ends_done_or_failed(sessions, status):
     with sessions.begin() as session:
         a_job(session)
-        jobs.finish(session, "job-1", status)
+        jobs.finish(session, ["job-1"], status)
     with sessions.begin() as session:
         assert jobs.get(session, "job-1").status == status
 
@@ -151,11 +179,11 @@ def test_a_job_ends_in_no_other_way(sessions, status):
     with sessions.begin() as session:
         a_job(session)
         with pytest.raises(InvalidJob):
-            jobs.finish(session, "job-1", status)
+            jobs.finish(session, ["job-1"], status)
 
 
 def test_an_unknown_job_is_named(sessions):
-    for act in (jobs.get, jobs.requeue, lambda s, j: jobs.finish(s, j, "done")):
+    for act in (jobs.get, jobs.requeue):
         with sessions.begin() as session, pytest.raises(UnknownJob, match="'nowhere'"):
             act(session, "nowhere")
 

@@ -66,7 +66,7 @@ def test_text_that_no_database_holds_is_kept_as_near_as_can_be(sessions, given, 
 def test_a_verdict_of_the_models_own_enumeration_is_stored_by_its_value(sessions):
     with sessions.begin() as session:
         a_job(session)
-        decisions.record(session, a_decision(verdict=Verdict.ACCEPT))
+        decisions.record(session, [a_decision(verdict=Verdict.ACCEPT)])
     with sessions.begin() as session:
         assert session.scalar(text("select verdict from decisions")) == "accept"
 

@@ -162,7 +162,7 @@ def test_requeue_sends_what_is_old_and_undecided_once(queued: Settings, redis_ur
         client.submit("ada", f"s3://scans/{number}.png", settings=queued) for number in range(3)
     ]
     with get_runtime(queued).sessions.begin() as session:
-        jobs.finish(session, sent[2], "failed")
+        jobs.finish(session, [sent[2]], "failed")
         running = jobs.get(session, sent[1])
         running.status = "running"
         old = timedelta(seconds=100)

@@ -31,6 +31,16 @@ def ink(angle: float, note: str = "") -> bytes:
 
 
 @dataclass(kw_only=True)
+class FakeEngine:
+    """What stages ask of an engine."""
+
+    name: str = "fake"
+    why: str = "this is a test"
+    lanes: int = 2
+    batch: int = 4
+
+
+@dataclass(kw_only=True)
 class FakeEmbedder:
     """Embeds `ink(angle)` as (cos angle, sin angle, 0, ...); everything else is unreadable."""
 
@@ -40,6 +50,8 @@ class FakeEmbedder:
     backbone: str = "fake"
     size: int = 224
     threshold: float = 0.5
+    tolerance: float = 0.0
+    engine: FakeEngine = field(default_factory=FakeEngine)
     prepared: int = 0
     embedded: int = 0
 
@@ -75,7 +87,10 @@ class FakeEmbedder:
         return canvas
 
     def embed(
-        self, images: Sequence[NDArray[np.float32]] | NDArray[np.float32]
+        self,
+        images: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+        *,
+        exact: bool = False,
     ) -> NDArray[np.float32]:
         batch = np.stack(list(images))
         self.embedded += len(batch)

@@ -95,6 +95,7 @@ def _verify(request: VerifyRequest, runtime: Runtime) -> Outcome:
         far=settings.operating_point,
         max_pixels=settings.max_pixels,
         max_deliveries=settings.max_deliveries,
+        stages=runtime.stages,
     )
 
 

@@ -174,7 +174,9 @@ def _unseen(session: Session, signer_id: str, model_id: str) -> list[Reference]:
 
 
 def _vector(data: bytes, embedder: Embedder, max_pixels: int) -> Vector:
-    vector: Vector = embedder.embed([embedder.prepare(data, max_pixels=max_pixels)])[0]
+    canvas = embedder.prepare(data, max_pixels=max_pixels)
+    # What every later distance rests on is embedded in the reference arithmetic.
+    vector: Vector = embedder.embed([canvas], exact=True)[0]
     return vector
 
 

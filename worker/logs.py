@@ -62,6 +62,10 @@ def configure(settings: Settings) -> None:
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
     for chatty in ("botocore", "boto3", "urllib3"):  # at debug level they print credentials
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    if settings.log_level != "debug":
+        # Celery's two lines a task say less than ours and cost as much as a query.
+        for repeating in ("celery.worker.strategy", "celery.app.trace"):
+            logging.getLogger(repeating).setLevel(logging.WARNING)
 
 
 def _rendering(form: str) -> list[Processor]:

@@ -8,30 +8,27 @@ code, or raised to be tried again; it is never an acceptance.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy.orm import Session
 
 from model.errors import ModelError
 from model.preprocess import MAX_PIXELS
-from model.scoring import Judgement, judge
-from storage import decisions, jobs, references
+from storage import decisions, jobs
 from storage.database import Sessions
 from storage.errors import StorageError, Transient
 from storage.images import Images
-from storage.references import ReferenceSet
-from storage.tables import DONE, ERROR, FAILED, Decision, Job
+from storage.reference_cache import ReferenceCache
+from storage.tables import ERROR, Job
 from worker.enrolment import EnrolReport, ImageReport, enroll
+from worker.ledger import Case, Ledger, Progress, TooClose, decision_of, recorded
 from worker.logs import get_logger
 from worker.messages import VerifyRequest
-from worker.stopwatch import Stopwatch
-from worker.transactions import register_model, transaction
+from worker.outcome import Outcome
+from worker.stages import Stages, alone
+from worker.transactions import transaction
 
 if TYPE_CHECKING:
     from model.inference import Embedder
@@ -44,56 +41,6 @@ POISON = "poison"
 log = get_logger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """A decision as it stands in the record; distances lie in [0, 2], lower is closer.
-
-    `distances` holds {"reference": id, "distance": number} for each reference; times are ms.
-    `threshold` is where acceptance ends and `reject_threshold` where rejection begins; the latter
-    is None where one threshold decides alone. `terms` are the weighted parts of the score. An
-    error has a code and a sentence and none of the numbers.
-    """
-
-    job_id: str
-    signer_id: str
-    document: str
-    document_sha256: str | None
-    verdict: str
-    score: float | None
-    distance: float | None
-    threshold: float | None
-    reject_threshold: float | None
-    operating_point: str | None
-    terms: Mapping[str, float] | None
-    distances: tuple[Mapping[str, Any], ...]
-    nearest_reference: int | None
-    model_id: str | None
-    preprocessing: str | None
-    rule: str | None
-    error_code: str | None
-    error_message: str | None
-    fetch_ms: float | None
-    preprocess_ms: float | None
-    embed_ms: float | None
-    total_ms: float | None
-    upstream: Mapping[str, Any]
-    decided_at: datetime
-
-    @classmethod
-    def of(cls, decision: Decision) -> Outcome:
-        """The outcome that a row tells of."""
-        columns = {item.name: getattr(decision, item.name) for item in fields(cls)}
-        return cls(**columns | {"distances": tuple(decision.distances)})
-
-
-@dataclass(kw_only=True)
-class Progress:
-    """What is known of a document so far; a failure is recorded with it."""
-
-    watch: Stopwatch = field(default_factory=Stopwatch)
-    sha256: str | None = None
-
-
 def verify(
     request: VerifyRequest,
     *,
@@ -103,33 +50,36 @@ def verify(
     far: str | None = None,
     max_pixels: int = MAX_PIXELS,
     max_deliveries: int = MAX_DELIVERIES,
+    stages: Stages | None = None,
 ) -> Outcome:
     """Decide one job and record the decision, or return the one that stands.
 
     `far` is the operating point of the decision, None the balanced threshold without a review.
-    What fails for good (no such document, blank, unknown signer ...) is recorded as an error.
-    Raises Transient when the store or the database is away, and whatever was not foreseen: both
-    leave the job queued, to be tried again. Raises JobConflict when the job id stands for
-    another question.
+    `stages` say how it is begun, embedded and decided; alone and exactly unless given. What fails
+    for good (no such document, blank, unknown signer ...) is recorded as an error. Raises Transient
+    when the store or the database is away, and whatever was not foreseen: both leave the job
+    queued, to be tried again. Raises JobConflict when the job id stands for another question.
     """
-    standing, deliveries = _begin(request, sessions)
-    if standing is not None:
-        log.info("already_decided", verdict=standing.verdict)
-        return standing
-    if deliveries > max_deliveries:
-        return fail(request, POISON, _poison(deliveries), sessions=sessions)
-    progress = Progress()
-    try:
-        vector = _embed(request, images, embedder, max_pixels, progress)
-        return _decide(request, vector, embedder, far, sessions, progress)
-    except Transient:
-        _hand_back(request, sessions)
-        raise
-    except (ModelError, StorageError) as error:
-        return fail(request, error.code, str(error), sessions=sessions, progress=progress)
-    except Exception:
-        _hand_back(request, sessions)
-        raise
+    stages = stages or alone(Ledger(sessions, ReferenceCache(1)), embedder, far)
+    with stages.at_work:
+        begun = stages.begin(request)
+        if begun.standing is not None:
+            log.info("already_decided", verdict=begun.standing.verdict)
+            return begun.standing
+        if begun.deliveries > max_deliveries:
+            return fail(request, POISON, _poison(begun.deliveries), sessions=sessions)
+        progress = Progress()
+        try:
+            canvas = _canvas(request, images, embedder, max_pixels, progress)
+            return _logged(_decide(request, canvas, embedder, stages, progress))
+        except Transient:
+            _hand_back(request, sessions)
+            raise
+        except (ModelError, StorageError) as error:
+            return fail(request, error.code, str(error), sessions=sessions, progress=progress)
+        except Exception:
+            _hand_back(request, sessions)
+            raise
 
 
 def fail(
@@ -141,98 +91,53 @@ def fail(
     progress: Progress | None = None,
 ) -> Outcome:
     """Record that the job came to nothing, and why; a decision that stands is left alone."""
-    progress = progress or Progress()
-    decision = _decision(request, progress, verdict=ERROR, error_code=code, error_message=message)
+    decision = decision_of(
+        request, progress or Progress(), verdict=ERROR, error_code=code, error_message=message
+    )
     with transaction(sessions) as session:
         jobs.submit(session, **request.as_row())  # an exhausted job may have no row yet
-        outcome = _record(session, decision)
-    return _logged(outcome)
+        return _logged(recorded(session, decision))
 
 
-def _begin(request: VerifyRequest, sessions: Sessions) -> tuple[Outcome | None, int]:
-    """The decision that stands, if any, and how often the job was delivered without an end."""
-    with transaction(sessions) as session:
-        job, _ = jobs.submit(session, **request.as_row())
-        standing = decisions.get(session, request.job_id)
-        if standing is not None:
-            return Outcome.of(standing), job.deliveries
-        return None, jobs.start(session, **request.as_row()).deliveries
-
-
-def _embed(
+def _canvas(
     request: VerifyRequest,
     images: Images,
     embedder: Embedder,
     max_pixels: int,
     progress: Progress,
 ) -> NDArray[np.float32]:
-    """The document's embedding (D,). `progress` learns the hash and the times on the way."""
+    """The document as the network sees it (1, H, W). `progress` learns its hash and the times."""
     with progress.watch.stage("fetch"):
         data = images.fetch(request.document)
         progress.sha256 = hashlib.sha256(data).hexdigest()
     with progress.watch.stage("preprocess"):
-        canvas = embedder.prepare(
+        return embedder.prepare(
             data, page=request.page, region=request.region, max_pixels=max_pixels
         )
-    with progress.watch.stage("embed"):
-        vector: NDArray[np.float32] = embedder.embed([canvas])[0]
-    return vector
 
 
 def _decide(
     request: VerifyRequest,
-    vector: NDArray[np.float32],
+    canvas: NDArray[np.float32],
     embedder: Embedder,
-    far: str | None,
-    sessions: Sessions,
+    stages: Stages,
     progress: Progress,
 ) -> Outcome:
-    """Compare with the signer's references of the same model and record what comes of it."""
-    with transaction(sessions) as session:
-        register_model(session, embedder)
-        known = references.embeddings(session, request.signer_id, embedder.model_id)
-        judgement = judge(vector, known.vectors, embedder.scoring, far=far)
-        grounds = _grounds(judgement, known, embedder)
-        outcome = _record(session, _decision(request, progress, **grounds))
-    return _logged(outcome)
+    """Embed and decide; a close call once more in the reference arithmetic."""
 
+    def decide(vector: NDArray[np.float32], *, exact: bool) -> Outcome:
+        case = Case(request=request, vector=vector, exact=exact, progress=progress)
+        return stages.decide(case)
 
-def _grounds(judgement: Judgement, known: ReferenceSet, embedder: Embedder) -> dict[str, Any]:
-    """Everything that the verdict rests on, as columns of the record."""
-    pairs = zip(known.ids, judgement.distances, strict=True)
-    return {
-        "verdict": str(judgement.verdict),
-        "score": judgement.score,
-        "distance": judgement.distance,
-        "threshold": judgement.threshold,
-        "reject_threshold": judgement.reject_threshold,
-        "operating_point": judgement.operating_point,
-        "terms": dict(judgement.terms),
-        "distances": [{"reference": id, "distance": distance} for id, distance in pairs],
-        "nearest_reference": known.ids[judgement.nearest],
-        "model_id": embedder.model_id,
-        "preprocessing": embedder.preprocessing.label,
-        "rule": embedder.scoring.rule,
-    }
-
-
-def _decision(request: VerifyRequest, progress: Progress, **columns: Any) -> Decision:
-    return Decision(
-        job_id=request.job_id,
-        signer_id=request.signer_id,
-        document=request.document,
-        document_sha256=progress.sha256,
-        upstream=dict(request.metadata),
-        **progress.watch.columns(),
-        **columns,
-    )
-
-
-def _record(session: Session, decision: Decision) -> Outcome:
-    """Write the decision and finish the job; the first decision stands."""
-    standing = decisions.record(session, decision)
-    jobs.finish(session, decision.job_id, FAILED if standing.verdict == ERROR else DONE)
-    return Outcome.of(standing)
+    with progress.watch.stage("embed"):
+        vector = stages.embed(canvas)
+    try:
+        return decide(vector, exact=stages.exact)
+    except TooClose:
+        log.info("close_call")
+        with progress.watch.stage("embed"):
+            vector = embedder.embed([canvas], exact=True)[0]
+        return decide(vector, exact=True)
 
 
 def _logged(outcome: Outcome) -> Outcome:

@@ -14,7 +14,10 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from storage.database import make_engine, make_sessions
 from storage.images import Images, S3Config
+from storage.reference_cache import ReferenceCache
+from worker.ledger import Ledger
 from worker.settings import Settings, load_settings
+from worker.stages import Stages, together
 
 if TYPE_CHECKING:  # importing torch takes seconds that submitting a job need not pay
     from model.inference import Embedder
@@ -30,6 +33,8 @@ class Runtime:
         self._sessions: sessionmaker[Session] | None = None
         self._images: Images | None = None
         self._embedder: Embedder | None = None
+        self._stages: Stages | None = None
+        self._serving = False
 
     @property
     def sessions(self) -> sessionmaker[Session]:
@@ -56,16 +61,45 @@ class Runtime:
                 from model.inference import load_embedder
 
                 self._embedder = load_embedder(
-                    self.settings.checkpoint, device=self.settings.device
+                    self.settings.checkpoint,
+                    device=self.settings.device,
+                    exact=self.settings.precision == "float32",
+                    lanes=self.settings.cores,
                 )
             return self._embedder
 
-    def close(self) -> None:
-        """Let connections and model go; the next use makes them again."""
+    def serve(self) -> None:
+        """From now on jobs come from many threads at a time, so they share their stages."""
+        self._serving = True
+
+    @property
+    def stages(self) -> Stages | None:
+        """How jobs are worked on together, in a process that serves."""
         with self._lock:
+            if self._serving and self._stages is None:
+                from model.engine import one_core_a_thread
+
+                one_core_a_thread()
+                self._stages = together(
+                    Ledger(self.sessions, ReferenceCache()),
+                    self.embedder,
+                    self.settings.operating_point,
+                    threads=self.settings.concurrency,
+                    batch=self.settings.batch_size,
+                )
+            return self._stages
+
+    def close(self) -> None:
+        """Finish what waits in the stages, and let connections and model go.
+
+        The next use makes them again.
+        """
+        with self._lock:
+            if self._stages is not None:
+                self._stages.close()
             if self._engine is not None:
                 self._engine.dispose()
-            self._engine = self._sessions = self._images = self._embedder = None
+            self._engine = self._sessions = self._images = self._embedder = self._stages = None
 
 
 def make_images(settings: Settings) -> Images:

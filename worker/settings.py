@@ -45,6 +45,7 @@ ENV_FILE = ".env"
 
 MASK = "********"
 BALANCED = "balanced"
+KINDS_OF_WORK = ("verify", "enrol", "train")
 
 
 def _checked(check: Callable[[Any], Any]) -> BeforeValidator:
@@ -150,6 +151,18 @@ def _folders(value: Any) -> tuple[Path, ...]:
     return folders
 
 
+def _cores() -> int:
+    """As many as this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _kinds_of_work(value: Any) -> tuple[str, ...]:
+    kinds = tuple(word.lower() for word in _words(value))
+    if not kinds or not set(kinds) <= set(KINDS_OF_WORK):
+        raise ValueError(f"must be some of {', '.join(KINDS_OF_WORK)}")
+    return kinds
+
+
 def _device(value: Any) -> str:
     text = str(value).lower()
     kind, _, index = text.partition(":")
@@ -179,7 +192,11 @@ class Settings(BaseModel):
         repr=False,
         description="Redis that carries the queue. Without it, jobs run in the calling process.",
     )
-    queue: str = Field("sigctl.verify", description="Name of the queue.")
+    queue: str = Field("sigctl.verify", description="Name of the queue of documents to verify.")
+    work: Annotated[tuple[str, ...], _checked(_kinds_of_work)] = Field(
+        KINDS_OF_WORK,
+        description="Which queues a worker takes from, separated by commas: verify, enrol, train.",
+    )
     store: Annotated[str, _checked(_store)] = Field(
         default_factory=lambda: _store("store"),
         description="Where enrolled images are kept: s3://bucket/prefix or a folder."
@@ -216,6 +233,11 @@ class Settings(BaseModel):
     device: Annotated[str, _checked(_device)] = Field(
         "auto", description="auto, cpu, cuda or cuda:<number>."
     )
+    precision: Annotated[str, _choice("auto", "float32")] = Field(
+        "auto",
+        description="auto: the fastest arithmetic of the device, with close calls decided in"
+        " float32; float32: everything in it.",
+    )
     far: Annotated[str, _choice(BALANCED, "0.1%", "1%", "5%")] = Field(
         "1%",
         description="Operating point: share of skilled forgeries that may be accepted, 0.1%, 1% or"
@@ -247,9 +269,18 @@ class Settings(BaseModel):
     requeue_after: Seconds = Field(
         7200.0, description="Seconds after which a job without a decision is sent again."
     )
+    cores: Count = Field(
+        default_factory=lambda: max(_cores() - 1, 1),
+        description="Processor cores that embed at the same time in one worker. The default leaves"
+        " one for fetching and decoding.",
+    )
     concurrency: Count = Field(
-        default_factory=lambda: os.cpu_count() or 1,
-        description="Jobs at a time in one worker. The default is the number of cores.",
+        default_factory=lambda given: min(16 * int(given.get("cores", 1)), 32),
+        description="Jobs at a time in one worker: they fetch and decode while others are embedded."
+        " The default is 16 for each of the cores, 32 at most.",
+    )
+    batch_size: Annotated[int | None, _number(int, 1, "a whole number of 1 or more")] = Field(
+        None, description="Most documents embedded at once. The default is what the device likes."
     )
     pool: Annotated[str, _choice("threads", "solo", "prefork")] = Field(
         "threads", description="Celery's pool: threads, solo or prefork (never with a GPU)."

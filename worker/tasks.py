@@ -48,7 +48,10 @@ def _send_again(task: Task, again: Again) -> None:
     """Queue a copy for later. `Task.retry` would drop the message if the broker were away now."""
     request = task.request
     copy = task.signature_from_request(
-        request, countdown=again.delay, retries=(request.retries or 0) + again.counted
+        request,
+        countdown=again.delay,
+        retries=(request.retries or 0) + again.counted,
+        priority=(request.delivery_info or {}).get("priority"),
     )
     try:
         copy.apply_async()
@@ -69,9 +72,31 @@ def _check_before_start(sender: Any = None, **_: Any) -> None:
         if get_implementation(sender.pool_cls) is get_implementation("prefork"):
             refuse_cuda_in_children(runtime.settings.device)
         else:
-            log.info("model_loaded", model=runtime.embedder.model_id)
+            _load()
     except (ModelError, UnsafePool) as error:
         raise SystemExit(str(error)) from None
+
+
+def _load() -> None:
+    """Make everything that jobs need before the first of them comes, and say what it is."""
+    runtime = get_runtime()
+    runtime.serve()
+    assert runtime.stages is not None
+    embedder, engine = runtime.embedder, runtime.embedder.engine
+    log.info(
+        "model_loaded",
+        model=embedder.model_id,
+        engine=engine.name,
+        because=engine.why,
+        batch=runtime.settings.batch_size or engine.batch,
+        threads=runtime.settings.concurrency,
+        tolerance=round(embedder.tolerance, 4),
+    )
+
+
+def _serve(**_: Any) -> None:
+    """In a child of the prefork pool, which must report within seconds: its first job loads."""
+    get_runtime().serve()
 
 
 def _close(**_: Any) -> None:
@@ -93,5 +118,6 @@ def refuse_cuda_in_children(device: str) -> None:
 
 signals.setup_logging.connect(_set_up_logging)
 signals.worker_init.connect(_check_before_start)
+signals.worker_process_init.connect(_serve)
 signals.worker_process_shutdown.connect(_close)
 signals.worker_shutdown.connect(_close)

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from math import pi, sin
+from math import asin, pi, sin
 from typing import Any
 
 import pytest
@@ -14,12 +15,15 @@ from model.scoring import Scoring
 from storage import decisions, jobs, references, signers
 from storage.database import Sessions
 from storage.errors import DatabaseUnavailable, JobConflict, StoreUnavailable
+from storage.reference_cache import ReferenceCache
 from storage.tables import Decision, Job
 from tests.fakes import BLANK, FakeEmbedder, Trouble, ink
 from tests.worker.conftest import Desk
 from worker.enrolment import enroll
+from worker.ledger import Ledger
 from worker.messages import VerifyRequest
 from worker.pipeline import Outcome, fail, verify
+from worker.stages import Stages, together
 
 Verify = Callable[..., Outcome]
 
@@ -234,9 +238,9 @@ def test_of_two_workers_with_one_job_the_first_to_record_is_right(
     met: list[Outcome] = []
 
     class Overtaken(FakeEmbedder):
-        def embed(self, images: Any) -> Any:
+        def embed(self, images: Any, *, exact: bool = False) -> Any:
             met.append(run(request, embedder=embedder))
-            return super().embed(images)
+            return super().embed(images, exact=exact)
 
     assert run(request, embedder=Overtaken()) == met[0]
 
@@ -259,7 +263,7 @@ def test_a_job_whose_workers_keep_dying_is_set_aside(
         pass
 
     class Deadly(FakeEmbedder):
-        def embed(self, images: Any) -> Any:
+        def embed(self, images: Any, *, exact: bool = False) -> Any:
             raise Killed
 
     for _ in range(3):
@@ -269,6 +273,66 @@ def test_a_job_whose_workers_keep_dying_is_set_aside(
     outcome = run(request, embedder=Deadly(), max_deliveries=3)
     assert outcome.error_code == "poison"
     assert "3 workers" in str(outcome.error_message)
+
+
+@pytest.fixture
+def crowded(sessions: Sessions) -> Iterator[Callable[[FakeEmbedder], Stages]]:
+    """Makes the stages of a worker, which jobs share."""
+    made: list[Stages] = []
+
+    def make(embedder: FakeEmbedder) -> Stages:
+        ledger = Ledger(sessions, ReferenceCache())
+        made.append(together(ledger, embedder, None, threads=16))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for stages in made:
+        stages.close()
+
+
+def test_jobs_that_share_their_stages_are_decided_each_on_its_own(
+    run: Verify,
+    ada: str,
+    desk: Desk,
+    embedder: FakeEmbedder,
+    crowded: Callable[[FakeEmbedder], Stages],
+) -> None:
+    stages = crowded(embedder)
+    pages = {"accept": ink(0.3), "reject": ink(pi / 2), "blank_image": BLANK, "unreadable": b"x"}
+    requests = [
+        asked(desk.put(f"{n}-{name}", data), job_id=f"{name}-{n}")
+        for n in range(8)
+        for name, data in pages.items()
+    ]
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda request: run(request, stages=stages), requests))
+    for request, outcome in zip(requests, found, strict=True):
+        assert outcome.job_id == request.job_id
+        assert request.job_id.startswith(outcome.error_code or outcome.verdict) or (
+            outcome.error_code == "unreadable_image"
+        )
+    assert embedder.embedded == 16 + 2  # and the two specimens
+
+
+def test_a_close_call_is_embedded_again_exactly(
+    run: Verify, ada: str, desk: Desk, crowded: Callable[[FakeEmbedder], Stages]
+) -> None:
+    asked_for: list[bool] = []
+
+    class Careful(FakeEmbedder):
+        def embed(self, images: Any, *, exact: bool = False) -> Any:
+            asked_for.append(exact)
+            return super().embed(images, exact=exact)
+
+    careful = Careful(tolerance=0.05)
+    angle = 0.2 + 2 * asin(0.48 / 2)  # 0.02 below the threshold
+    for number, at in enumerate((angle, 0.3)):
+        uri = desk.put(f"{number}.png", ink(at))
+        stages = crowded(careful)
+        assert run(asked(uri, job_id=f"j{number}"), embedder=careful, stages=stages).verdict == (
+            "accept"
+        )
+    assert asked_for == [False, True, False]
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), RuntimeError("a bug")])
@@ -287,8 +351,8 @@ def test_a_bug_in_the_judgement_is_no_acceptance(
     run: Verify, ada: str, desk: Desk, sessions: Sessions
 ) -> None:
     class Broken(FakeEmbedder):
-        def embed(self, images: Any) -> Any:
-            return super().embed(images) * float("nan")
+        def embed(self, images: Any, *, exact: bool = False) -> Any:
+            return super().embed(images, exact=exact) * float("nan")
 
     with pytest.raises(ValueError, match="finite"):
         run(asked(desk.put("a.png", ink(0))), embedder=Broken())
@@ -311,9 +375,9 @@ def test_no_transaction_is_open_while_fetching_and_embedding(
             return desk.images.fetch(uri)
 
     class Watching(FakeEmbedder):
-        def embed(self, images: Any) -> Any:
+        def embed(self, images: Any, *, exact: bool = False) -> Any:
             assert not open_now
-            return super().embed(images)
+            return super().embed(images, exact=exact)
 
     outcome = run(asked(desk.put("a.png", ink(0))), images=Watched(), embedder=Watching())
     assert outcome.verdict == "accept"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,9 +35,9 @@ def test_threads_that_arrive_together_load_one_model(
     loads: list[str] = []
     real = model.inference.load_embedder
 
-    def counted(path: Path, device: str) -> object:
+    def counted(path: Path, device: str, **others: Any) -> object:
         loads.append(device)
-        return real(path, device)
+        return real(path, device, **others)
 
     monkeypatch.setattr(model.inference, "load_embedder", counted)
     runtime = Runtime(Settings(checkpoint=tiny_checkpoint, device="cpu"))

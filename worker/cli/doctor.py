@@ -183,7 +183,7 @@ def _model(settings: Settings) -> Finding:
     found = (
         f"{settings.checkpoint}: {model.backbone}, {model.preprocessing.label}, threshold "
         f"{model.threshold:.3f}, {_operating_point(model.scoring, settings)}, "
-        f"model {show.short(model.model_id)}, on {model.device}."
+        f"model {show.short(model.model_id)}; {model.engine.name}, since {model.engine.why}."
     )
     return Finding(part="model", state=State.OK, found=found)
 

@@ -1,0 +1,139 @@
+"""How a job is begun, embedded and decided: by itself, or together with the jobs beside it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.batching import Batcher
+from worker.ledger import Begun, Case, Ledger
+from worker.messages import VerifyRequest
+from worker.outcome import Outcome
+
+if TYPE_CHECKING:
+    from model.inference import Embedder
+
+Canvas = NDArray[np.float32]
+Vector = NDArray[np.float32]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+JOBS = 32
+"""Most jobs in one transaction."""
+
+WAIT = 0.005
+"""Seconds that a transaction waits for the other jobs at work: one with eight decisions costs a
+third of eight with one."""
+
+EMBED_WAIT = 0.02
+"""Seconds that a batch of images waits for them; less than it takes to embed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """The steps of a job that can be shared; each takes one job's part and blocks.
+
+    `embed` takes a canvas (1, H, W) to an embedding (D,), in the reference arithmetic if `exact`.
+    `begin` and `decide` raise what `Ledger` has for the job. A job is held `at_work` throughout,
+    so that nobody waits for jobs that are not there.
+    """
+
+    begin: Callable[[VerifyRequest], Begun]
+    embed: Callable[[Canvas], Vector]
+    decide: Callable[[Case], Outcome]
+    exact: bool
+    at_work: AbstractContextManager[object] = field(default_factory=nullcontext)
+    close: Callable[[], None] = lambda: None
+
+
+def alone(ledger: Ledger, embedder: Embedder, far: str | None) -> Stages:
+    """Each job by itself, in the reference arithmetic: for one document, here and now."""
+    return Stages(
+        begin=lambda request: _only(ledger.begin([request])),
+        embed=lambda canvas: embedder.embed([canvas], exact=True)[0],
+        decide=lambda case: _only(ledger.decide([case], embedder, far)),
+        exact=True,
+    )
+
+
+class _Crowd:
+    """Counts who is inside."""
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+
+    def count(self) -> int:
+        return self._inside
+
+
+def together(
+    ledger: Ledger,
+    embedder: Embedder,
+    far: str | None,
+    *,
+    threads: int,
+    batch: int | None = None,
+) -> Stages:
+    """Jobs from `threads` threads in batches, embedded as fast as the device can.
+
+    At most `batch` are embedded at once, or as many as the engine likes.
+    """
+    crowd, engine = _Crowd(), embedder.engine
+
+    def batched(
+        run: Callable[[Sequence[Item]], Sequence[Result | Exception]],
+        name: str,
+        *,
+        size: int = JOBS,
+        wait: float = WAIT,
+        lanes: int = 1,
+    ) -> Batcher[Item, Result]:
+        return Batcher(
+            run,
+            name=name,
+            size=size,
+            capacity=threads,
+            wait=wait,
+            expected=crowd.count,
+            threads=lanes,
+        )
+
+    begin: Batcher[VerifyRequest, Begun] = batched(ledger.begin, "begin")
+    embed: Batcher[Canvas, Vector] = batched(
+        lambda canvases: list(embedder.embed(canvases)),
+        "embed",
+        size=batch or engine.batch,
+        wait=EMBED_WAIT,
+        lanes=engine.lanes,
+    )
+    decide: Batcher[Case, Outcome] = batched(
+        lambda cases: ledger.decide(cases, embedder, far), "decide"
+    )
+
+    def close() -> None:
+        for batcher in (begin, embed, decide):
+            batcher.close()
+
+    return Stages(begin=begin, embed=embed, decide=decide, exact=False, at_work=crowd, close=close)
+
+
+def _only(results: Sequence[Result | Exception]) -> Result:
+    (result,) = results
+    if isinstance(result, Exception):
+        raise result
+    return result

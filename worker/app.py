@@ -10,12 +10,15 @@ from functools import cache
 from typing import Any
 
 from celery import Celery
+from kombu.entity import Queue
 
 from worker.errors import NoBroker
 from worker.settings import Settings, SettingsError, load_settings
 
 NAME = "sigctl"
 REQUEUE_TASK = "sigctl.requeue"
+# Redis keeps one list for each step; 0 is taken first, and is what a bare message has.
+PRIORITIES = {"interactive": 0, "bulk": 9}
 CONNECT_SECONDS = 5
 # A retry waits inside a worker until its time comes. Without a bound, a long outage of the
 # database would draw the whole queue into the workers' memory.
@@ -36,11 +39,21 @@ def make_app(settings: Settings) -> Celery:
 
 def worker_arguments(settings: Settings) -> list[str]:
     """Arguments for `make_app(settings).worker_main(...)`; all else is in the configuration."""
-    return ["worker", "--without-gossip", "--without-mingle", "--loglevel", settings.log_level]
+    lists = queues(settings)
+    return [
+        *("worker", "--without-gossip", "--without-mingle", "--loglevel", settings.log_level),
+        *("--queues", ",".join(lists[kind] for kind in settings.work)),
+    ]
+
+
+def queues(settings: Settings) -> dict[str, str]:
+    """The Redis list of each kind of work. Nothing but verification has tasks so far."""
+    return {"verify": settings.queue, "enrol": "sigctl.enrol", "train": "sigctl.train"}
 
 
 def _configuration(settings: Settings) -> dict[str, Any]:
     limited = settings.pool == "prefork"  # threads cannot be interrupted
+    lists = queues(settings)
     return {
         "broker_url": settings.broker_url,
         "broker_transport": "worker.broker:Transport",
@@ -49,6 +62,9 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "task_default_queue": settings.queue,
+        "task_queues": [Queue(name) for name in lists.values()],  # type: ignore[no-untyped-call]
+        "task_routes": {f"sigctl.{kind}*": {"queue": lists[kind]} for kind in ("enrol", "train")},
+        "task_default_priority": PRIORITIES["interactive"],
         "task_serializer": "json",
         "accept_content": ["json"],
         # The decision row is the result. A result backend that is away would turn finished
@@ -80,6 +96,8 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         # Look every second for messages of workers that died; the default is every 100 s.
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
+        "priority_steps": sorted(PRIORITIES.values()),
+        "queue_order_strategy": "priority",
         "socket_connect_timeout": CONNECT_SECONDS,
         "socket_keepalive": True,
     }

@@ -23,6 +23,19 @@ log = get_logger(__name__)
 class Channel(redis.Channel):
     """Goes on to the next message when one is not even JSON."""
 
+    _kept: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """One client for as long as the channel has one pool of connections.
+
+        Kombu makes another for every message it notes, which takes as long as a query.
+        """
+        if asynchronous:
+            return super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]
+        if self._kept is None or self._kept.connection_pool is not self.pool:
+            self._kept = super()._create_client()  # type: ignore[no-untyped-call]
+        return self._kept
+
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]

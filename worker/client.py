@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from kombu.exceptions import OperationalError
 
@@ -27,6 +27,8 @@ from worker.runtime import Runtime, get_runtime
 from worker.settings import Settings
 from worker.transactions import transaction
 
+Priority = Literal["interactive", "bulk"]
+
 UNDECIDED = (QUEUED, RUNNING)
 POLL_SECONDS = 0.2
 
@@ -39,9 +41,12 @@ def submit(
     page: int | None = None,
     region: Sequence[int] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    priority: Priority = "interactive",
     settings: Settings | None = None,
 ) -> str:
     """Ask whether `signer_id` signed `document`; returns the job's id, made up if not given.
+
+    A `bulk` job is taken when no `interactive` one waits.
 
     The same job id again is harmless: there is one decision. Without a broker the job is done
     before this returns. Raises InvalidMessage, JobConflict when the id stands for another
@@ -59,7 +64,7 @@ def submit(
     )
     runtime = get_runtime(settings)
     if _record(request, runtime).status in UNDECIDED:
-        _dispatch(request, runtime)
+        _dispatch(request, runtime, priority)
     return request.job_id
 
 
@@ -121,18 +126,23 @@ def _note_sent(request: VerifyRequest, runtime: Runtime) -> None:
             jobs.requeue(session, request.job_id)
 
 
-def _dispatch(request: VerifyRequest, runtime: Runtime) -> None:
+def _dispatch(request: VerifyRequest, runtime: Runtime, priority: Priority = "interactive") -> None:
     if runtime.settings.broker_url is None:
         _run_here(request, runtime)
     else:
-        _send(request, runtime.settings)
+        _send(request, runtime.settings, priority)
 
 
-def _send(request: VerifyRequest, settings: Settings) -> None:
-    from worker.app import make_app
+def _send(request: VerifyRequest, settings: Settings, priority: Priority) -> None:
+    from worker.app import PRIORITIES, make_app
 
     try:
-        make_app(settings).send_task(TASK, kwargs=request.as_kwargs(), task_id=request.job_id)
+        make_app(settings).send_task(
+            TASK,
+            kwargs=request.as_kwargs(),
+            task_id=request.job_id,
+            priority=PRIORITIES[priority],
+        )
     except (OperationalError, OSError) as error:
         raise BrokerUnavailable(
             f"The broker does not answer. Job {request.job_id} is recorded as queued;"

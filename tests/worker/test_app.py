@@ -61,7 +61,8 @@ def test_the_module_has_no_other_attributes_made_up_on_demand() -> None:
 
 
 def test_the_worker_takes_everything_else_from_the_configuration() -> None:
-    assert worker_arguments(Settings(log_level="warning"))[-2:] == ["--loglevel", "warning"]
+    arguments = worker_arguments(Settings(log_level="warning", queue="q", work="train,verify"))
+    assert arguments[-4:] == ["--loglevel", "warning", "--queues", "sigctl.train,q"]
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_another_try_is_a_later_message_and_counts_only_where_it_should(
 
 def test_a_retry_that_cannot_be_sent_leaves_the_message_with_the_broker() -> None:
     class Task:
-        request = SimpleNamespace(retries=0)
+        request = SimpleNamespace(retries=0, delivery_info=None)
 
         def signature_from_request(self, *_: Any, **__: Any) -> Any:
             def fail() -> None:

@@ -30,6 +30,9 @@ def submit(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE|JSON", help="Kept with the decision; may be repeated."),
     ] = None,
+    bulk: Annotated[
+        bool, typer.Option("--bulk", help="Let documents go first that somebody waits for.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the decision.")] = False,
     timeout: Annotated[str, typer.Option(metavar="TIME", help="How long to wait.")] = "5m",
     json: Json = False,
@@ -54,6 +57,7 @@ def submit(
         page=page,
         region=where,
         metadata=upstream,
+        priority="bulk" if bulk else "interactive",
         settings=runtime.settings,
     )
     if queued and not wait:

@@ -48,6 +48,10 @@ def worker(
     loglevel: Annotated[
         Level | None, typer.Option(help="How much is logged; else SIGCTL_LOG_LEVEL.")
     ] = None,
+    work: Annotated[
+        str | None,
+        typer.Option(metavar="KINDS", help="Queues: verify, enrol, train; else SIGCTL_WORK."),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="This worker's name, where several share a machine.")
     ] = None,
@@ -60,7 +64,7 @@ def worker(
     Ctrl-C or SIGTERM stops it once the documents at work are decided. A second Ctrl-C, or SIGQUIT,
     stops it at once, and those documents are delivered again.
     """
-    _set({"CONCURRENCY": concurrency, "POOL": pool, "LOG_LEVEL": loglevel})
+    _set({"CONCURRENCY": concurrency, "POOL": pool, "LOG_LEVEL": loglevel, "WORK": work})
     settings = opening.settings(logs=None)
     app = _checked(settings)
 

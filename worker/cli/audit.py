@@ -241,9 +241,11 @@ def _whole(session: Session, job_id: str) -> str:
 
     from storage.tables import Job
 
+    if session.get(Job, job_id) is not None:  # beginnings are looked for among all jobs
+        return job_id
     query = select(Job.id).where(Job.id.startswith(job_id, autoescape=True)).limit(3)
     found = list(session.scalars(query.order_by(Job.id)))
-    if job_id in found or not found:
+    if not found:
         return job_id
     if len(found) > 1:
         raise CommandError(

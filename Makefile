@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # torch and torchvision stand in the same command as timm; otherwise pip takes the newest torch.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check bench reproduce lint types contracts fmt clean
+.PHONY: help demo test check bench held-out reproduce lint types contracts fmt clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -19,7 +19,10 @@ test: $(VENV)/.test ## run the tests against a real Redis, PostgreSQL and S3 ser
 
 check: $(VENV)/.check lint types contracts test ## lint, types, import contracts and tests
 
-bench: $(VENV)/.test ## unseen writers through the whole service; DATA=folder for real ones
+bench: $(VENV)/.test ## how fast it is, beside what others use; DATA=folder, QUICK=1
+	@$(BIN)/python -m bench $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
+
+held-out: $(VENV)/.test ## how often it errs: unseen writers through the whole service; DATA=folder
 	@$(BIN)/python -m bench.held_out $(if $(DATA),--data $(DATA))
 
 reproduce: $(VENV)/.run ## train the shipped model once more; DATA=folder of the corpora
@@ -38,7 +41,7 @@ fmt: $(VENV)/.check ## put the code into the project's format
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 clean: ## remove .venv and what the targets wrote
-	rm -rf $(VENV) demo-output .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo-output bench-output .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -47,8 +50,8 @@ $(BIN)/python:
 	  { echo "No venv module: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing sigctl into $(VENV) (about a minute, 1.7 GB) ..."
-	@$(INSTALL) -e . && touch $@
+	@echo "Installing sigctl into $(VENV) (about a minute, 1.9 GB) ..."
+	@$(INSTALL) -e '.[cpu]' && touch $@
 
 $(VENV)/.test: $(VENV)/.run
 	@$(INSTALL) -e '.[test]' && touch $@

@@ -12,13 +12,10 @@ Without --data it makes up signers, which shows that all works, and nothing abou
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,26 +23,18 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from migrations.upgrade import upgrade
+from bench.documents import signer_id
+from bench.service import service
 from model import metrics
 from model.checkpoint import load_checkpoint
 from model.dataset import Signer, scan_dataset
 from model.scoring import OPERATING_POINTS
 from model.synthetic import write_dataset
-from storage import decisions
-from storage.decisions import DecisionFilter
 from storage.tables import VERDICTS, Decision
-from tests.conftest import config_of, new_bucket
-from tests.services import postgres_server, redis_server, s3_server
 from worker import client
-from worker.enrolment import enroll
-from worker.runtime import get_runtime
-from worker.settings import Settings, load_settings
-from worker.transactions import transaction
 
 KINDS = ("genuine", "skilled", "random")
 STRANGERS = 2  # genuine signatures of each other writer that are tried as random forgeries
-PATIENCE = 1800.0  # seconds for the whole queue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +60,17 @@ def _run(options: argparse.Namespace) -> None:
     writers = _unseen(options.data, options.checkpoint)
     rng = np.random.default_rng(options.seed)
     questions = list(_questions(writers, options.references, rng))
-    with _service(options.checkpoint, options.far) as (settings, put):
-        _enrol(writers, options.references, settings)
+    with service(options.checkpoint, FAR=options.far) as running, running.workers():
+        for signer in track(writers, "Enrolling", transient=True):
+            specimens = signer.genuine[: options.references]
+            running.enrol(signer_id(signer), {path.name: path.read_bytes() for path in specimens})
         began = time.monotonic()
-        for question in track(questions, "Submitting", transient=True):
-            uri = put(question.path.read_bytes())
+        for number, question in enumerate(track(questions, "Submitting", transient=True)):
+            uri = running.bucket.put(f"documents/{number}", question.path.read_bytes())
             truth = {"truth": question.kind}
-            client.submit(_id(question.signer), uri, metadata=truth, settings=settings)
-        rows = _decisions(len(questions), settings)
+            name = signer_id(question.signer)
+            client.submit(name, uri, metadata=truth, settings=running.settings)
+        rows = running.decisions(len(questions))
         seconds = time.monotonic() - began
     balanced = load_checkpoint(options.checkpoint).scoring.threshold_for(options.references)
     result = figures(rows, balanced)
@@ -123,70 +115,6 @@ def _questions(
             if other is not signer:
                 for index in rng.choice(len(other.genuine), STRANGERS, replace=False):
                     yield Question(signer=signer, path=other.genuine[index], kind="random")
-
-
-def _id(signer: Signer) -> str:
-    return signer.name.replace("/", "-")
-
-
-@contextmanager
-def _service(checkpoint: Path, far: str) -> Iterator[tuple[Settings, Callable[[bytes], str]]]:
-    """Servers and a worker; yields the settings and a function that uploads a document."""
-    with ExitStack() as stack:
-        redis, postgres, s3 = redis_server(), postgres_server(), s3_server()
-        for server in (redis, postgres, s3):
-            stack.callback(server.stop)
-        bucket = new_bucket(config_of(s3))
-        upgrade(postgres.url())
-        env = {
-            "SIGCTL_BROKER_URL": f"redis://127.0.0.1:{redis.port}/0",
-            "SIGCTL_DATABASE_URL": postgres.url(),
-            "SIGCTL_STORE": f"s3://{bucket.bucket}/store",
-            "SIGCTL_BUCKETS": bucket.bucket,
-            "SIGCTL_S3_ENDPOINT": str(bucket.config.endpoint),
-            "SIGCTL_S3_ACCESS_KEY": str(bucket.config.access_key),
-            "SIGCTL_S3_SECRET_KEY": str(bucket.config.secret_key),
-            "SIGCTL_CHECKPOINT": str(checkpoint.resolve()),
-            "SIGCTL_FAR": far,
-        }
-        log = stack.enter_context(tempfile.TemporaryFile())
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "worker.app", "worker"],
-            env={k: v for k, v in os.environ.items() if not k.startswith("SIGCTL_")} | env,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        stack.callback(worker.wait, 60)
-        stack.callback(worker.terminate)
-        count = iter(range(10**9))
-        yield load_settings(env), lambda data: bucket.put(f"documents/{next(count)}", data)
-
-
-def _enrol(writers: Sequence[Signer], references: int, settings: Settings) -> None:
-    runtime = get_runtime(settings)
-    for signer in track(writers, "Enrolling", transient=True):
-        report = enroll(
-            _id(signer),
-            ((path.name, path.read_bytes()) for path in signer.genuine[:references]),
-            sessions=runtime.sessions,
-            images=runtime.images,
-            embedder=runtime.embedder,
-        )
-        if report.references != references:
-            sys.exit(f"{signer.name} has {report.references} references, not {references}.")
-
-
-def _decisions(expected: int, settings: Settings) -> list[Decision]:
-    """Wait until every job is decided, and read all decisions."""
-    sessions = get_runtime(settings).sessions
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        with transaction(sessions) as session:
-            rows = list(decisions.search(session, DecisionFilter()))
-        if len(rows) >= expected:
-            return rows
-        time.sleep(1.0)
-    sys.exit(f"Only {len(rows)} of {expected} jobs were decided within {PATIENCE:.0f} s.")
 
 
 def figures(rows: Sequence[Decision], balanced: float) -> dict[str, Any]:

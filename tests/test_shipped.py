@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.embedder import agreement
 from model import evaluate
 from model.cache import CachedImages
 from model.checkpoint import build_model, load_checkpoint
@@ -14,6 +15,10 @@ from model.sampling import writers_of
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "checkpoints" / "siamese_vision_mamba_tiny.pt"
 CEDAR = ROOT.parent / "shared" / "data" / "cedar"
+
+needs_cedar = pytest.mark.skipif(
+    not CEDAR.is_dir(), reason="needs CEDAR, which is not part of this project"
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +57,17 @@ def test_the_model_card_and_the_readme_carry_its_own_test_figures(checkpoint):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not CEDAR.is_dir(), reason="needs CEDAR, which is not part of this project")
+@needs_cedar
+def test_the_fast_engine_gives_the_verdicts_of_the_reference_on_all_of_cedar():
+    found = agreement(FILE, scan_dataset(CEDAR), far="1%")
+    assert found["verdicts"] > 5000
+    assert found["flips"] == 0, found
+    assert found["smallest_cosine"] >= 0.999
+    assert found["close_calls"] < 0.05 * found["verdicts"]
+
+
+@pytest.mark.slow
+@needs_cedar
 def test_writers_it_never_saw_are_told_apart(checkpoint, tmp_path):
     unseen = set(checkpoint.provenance["test_writers"])
     signers = [signer for signer in scan_dataset(CEDAR) if signer.name in unseen]

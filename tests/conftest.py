@@ -222,6 +222,30 @@ def sessions(database_url: str) -> Iterator[Sessions]:
     engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real checkpoint with random weights: only the same picture is close to a picture."""
+    import torch  # takes seconds, which tests of the store need not pay
+
+    from model.checkpoint import Checkpoint, save_checkpoint
+    from model.preprocess import Preprocessing
+    from model.scoring import Scoring
+    from model.siamese import SiameseNet
+
+    torch.manual_seed(7)
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pt"
+    checkpoint = Checkpoint(
+        weights=SiameseNet("test_mambaout").eval().state_dict(),
+        backbone="test_mambaout",
+        size=96,
+        threshold=0.05,
+        preprocessing=Preprocessing(height=64, width=96),
+        scoring=Scoring(thresholds={1: 0.05}),
+    )
+    save_checkpoint(path, checkpoint)
+    return path
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bucket:
     """A fresh bucket on an S3 server."""

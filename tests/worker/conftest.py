@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
-from model.checkpoint import Checkpoint, save_checkpoint
-from model.preprocess import Preprocessing
-from model.scoring import Scoring
-from model.siamese import SiameseNet
 from storage.images import Images, S3Config
 from tests.fakes import FakeEmbedder
 from worker.runtime import close_runtimes
@@ -52,24 +47,6 @@ def desk(tmp_path: Path) -> Desk:
 @pytest.fixture
 def embedder() -> FakeEmbedder:
     return FakeEmbedder()
-
-
-@pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real checkpoint with random weights: only the same picture is close to a picture."""
-    torch.manual_seed(7)
-    model = SiameseNet("test_mambaout").eval()
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pt"
-    checkpoint = Checkpoint(
-        weights=model.state_dict(),
-        backbone="test_mambaout",
-        size=96,
-        threshold=0.05,
-        preprocessing=Preprocessing(height=64, width=96),
-        scoring=Scoring(thresholds={1: 0.05}),
-    )
-    save_checkpoint(path, checkpoint)
-    return path
 
 
 @pytest.fixture(autouse=True)

@@ -59,7 +59,7 @@ def saturate(
     name: str,
 ) -> dict[str, Any]:
     """All messages wait before the first is taken; the rate is between first and last decision."""
-    _warm_up(service, documents, f"{name}-warm")
+    _warm_up(service, documents, f"warm-{name}")
     before = _spent(service, workers)
     began = time.perf_counter()
     service.push(list(_jobs(documents, count, name)))
@@ -112,7 +112,7 @@ def endure(
     chunk: int = 1000,
 ) -> dict[str, Any]:
     """The worker's memory in MB, before and after every `chunk` documents."""
-    _warm_up(service, documents, "endure-warm")
+    _warm_up(service, documents, "warm-endure")
     memory = [worker.megabytes()]
     for done in track(range(0, count, chunk), "Endurance", transient=True):
         name = f"endure{done}"

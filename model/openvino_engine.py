@@ -38,30 +38,17 @@ SIZES = (8, 4, 1)
 class OpenVinoEngine:
     """A network compiled for this processor, `lanes` batches at a time, one core each.
 
-    `half` lets it multiply in bf16. A batch size is compiled when it first comes, in a quarter of
-    a second.
+    `half` lets it multiply in bf16.
     """
 
     batch = SIZES[0]
 
     def __init__(self, model: SiameseNet, how: Preprocessing, *, lanes: int, half: bool) -> None:
-        self._graph = _graph(model, how)
-        self._shape = (1, how.height, how.width)
         self.lanes = lanes
-        arithmetic = openvino.Type.bf16 if half else openvino.Type.f32
-        self._properties = {
-            properties.hint.inference_precision: arithmetic,
-            properties.hint.execution_mode: properties.hint.ExecutionMode.PERFORMANCE,
-            properties.num_streams: lanes,
-            properties.inference_num_threads: lanes,
-            # Bound to cores, they would wait for Python's threads that happen to be there.
-            properties.hint.enable_cpu_pinning: False,
-        }
-        self._compiled: dict[int, Any] = {}
-        self._compiling = threading.Lock()
-        self._requests = threading.local()  # an infer request serves one thread
         self.name = f"OpenVINO {'bf16' if half else 'float32'} on {lanes} cores"
         self.why = "openvino is installed" + (", the processor multiplies in bf16" if half else "")
+        self._compiled = _compiled(_graph(model, how), how, lanes, half)
+        self._requests = threading.local()  # an infer request serves one thread
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Inputs (N, 1, H, W) -> unit embeddings (N, D), float32."""
@@ -76,17 +63,25 @@ class OpenVinoEngine:
     def _request(self, size: int) -> Any:
         requests = self._requests.__dict__.setdefault("by_size", {})
         if size not in requests:
-            requests[size] = self._compile(size).create_infer_request()
+            requests[size] = self._compiled[size].create_infer_request()
         return requests[size]
 
-    def _compile(self, size: int) -> Any:
-        with self._compiling:
-            if size not in self._compiled:
-                self._graph.reshape([size, *self._shape])
-                self._compiled[size] = openvino.Core().compile_model(
-                    self._graph, "CPU", self._properties
-                )
-            return self._compiled[size]
+
+def _compiled(graph: Any, how: Preprocessing, lanes: int, half: bool) -> dict[int, Any]:
+    """The graph compiled for each size of batch, a quarter of a second each."""
+    wanted = {
+        properties.hint.inference_precision: openvino.Type.bf16 if half else openvino.Type.f32,
+        properties.hint.execution_mode: properties.hint.ExecutionMode.PERFORMANCE,
+        properties.num_streams: lanes,
+        properties.inference_num_threads: lanes,
+        # Bound to cores, they would wait for Python's threads that happen to be there.
+        properties.hint.enable_cpu_pinning: False,
+    }
+    core, compiled = openvino.Core(), {}
+    for size in SIZES:
+        graph.reshape([size, 1, how.height, how.width])
+        compiled[size] = core.compile_model(graph, "CPU", wanted)
+    return compiled
 
 
 class _Embed(nn.Module):

@@ -7,10 +7,12 @@ in use has not embedded yet is embedded from the store.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,11 @@ if TYPE_CHECKING:
     from model.inference import Embedder
 
 Vector = NDArray[np.float32]
+
+Result = TypeVar("Result")
+
+TOGETHER = 8
+"""Images prepared and embedded at a time."""
 
 log = get_logger(__name__)
 
@@ -106,10 +113,12 @@ def enroll(
     signers.check_id(signer_id)
     _refuse_retired(signer_id, sessions)
     examined: list[_Specimen | ImageReport] = []
-    for source, data in images_in:
-        examined.append(_examine(source, data, images, embedder, max_pixels))
+    offered = iter(images_in)
+    while some := list(islice(offered, TOGETHER)):
+        examined += _examine(some, images, embedder, max_pixels)
         if progress is not None:
-            progress(source)
+            for source, _ in some:
+                progress(source)
     unseen, lost = _embed_unseen(signer_id, sessions, images, embedder, max_pixels)
     with transaction(sessions) as session:
         return _write(session, signer_id, embedder, examined, unseen, lost)
@@ -125,20 +134,42 @@ def _refuse_retired(signer_id: str, sessions: Sessions) -> None:
 
 
 def _examine(
-    source: str, data: bytes, images: Images, embedder: Embedder, max_pixels: int
-) -> _Specimen | ImageReport:
+    some: Sequence[tuple[str, bytes]], images: Images, embedder: Embedder, max_pixels: int
+) -> list[_Specimen | ImageReport]:
     """Embed first, store second: what cannot be used leaves nothing in the store."""
-    sha256 = hashlib.sha256(data).hexdigest()
+    prepared = [
+        _or_refusal(source, data, partial(embedder.prepare, data, max_pixels=max_pixels))
+        for source, data in some
+    ]
+    vectors = iter(_vectors([p for p in prepared if not isinstance(p, ImageReport)], embedder))
+    examined: list[_Specimen | ImageReport] = []
+    for (source, data), canvas in zip(some, prepared, strict=True):
+        if isinstance(canvas, ImageReport):
+            examined.append(canvas)
+            continue
+        vector, uri = next(vectors), _or_refusal(source, data, partial(images.put, data))
+        if isinstance(uri, ImageReport):
+            examined.append(uri)
+        else:
+            sha256 = hashlib.sha256(data).hexdigest()
+            examined.append(_Specimen(source=source, sha256=sha256, uri=uri, vector=vector))
+    return examined
+
+
+def _or_refusal(source: str, data: bytes, work: Callable[[], Result]) -> Result | ImageReport:
+    """What `work` returns, or why the image cannot be enrolled."""
     try:
-        vector = _vector(data, embedder, max_pixels)
-        uri = images.put(data)
+        return work()
     except (CheckpointError, Transient):
         raise
     except (ModelError, StorageError) as error:
         return ImageReport(
-            source=source, fate=Fate.REFUSED, sha256=sha256, code=error.code, reason=str(error)
+            source=source,
+            fate=Fate.REFUSED,
+            sha256=hashlib.sha256(data).hexdigest(),
+            code=error.code,
+            reason=str(error),
         )
-    return _Specimen(source=source, sha256=sha256, uri=uri, vector=vector)
 
 
 def _embed_unseen(
@@ -151,7 +182,8 @@ def _embed_unseen(
     lost: list[str] = []
     for reference_id, uri in waiting:
         try:
-            vectors[reference_id] = _vector(images.fetch(uri), embedder, max_pixels)
+            canvas = embedder.prepare(images.fetch(uri), max_pixels=max_pixels)
+            vectors[reference_id] = _vectors([canvas], embedder)[0]
         except (CheckpointError, Transient):
             raise
         except (ModelError, StorageError) as error:
@@ -173,11 +205,9 @@ def _unseen(session: Session, signer_id: str, model_id: str) -> list[Reference]:
     return [reference for reference in live if reference.id not in seen]
 
 
-def _vector(data: bytes, embedder: Embedder, max_pixels: int) -> Vector:
-    canvas = embedder.prepare(data, max_pixels=max_pixels)
-    # What every later distance rests on is embedded in the reference arithmetic.
-    vector: Vector = embedder.embed([canvas], exact=True)[0]
-    return vector
+def _vectors(canvases: Sequence[NDArray[np.float32]], embedder: Embedder) -> Sequence[Vector]:
+    """In the reference arithmetic, since every later distance rests on them."""
+    return list(embedder.embed(canvases, exact=True)) if canvases else []
 
 
 def _write(

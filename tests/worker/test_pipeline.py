@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -312,6 +313,32 @@ def test_jobs_that_share_their_stages_are_decided_each_on_its_own(
             outcome.error_code == "unreadable_image"
         )
     assert embedder.embedded == 16 + 2  # and the two specimens
+
+
+def test_a_store_that_hangs_for_one_document_holds_up_no_other(
+    run: Verify,
+    ada: str,
+    desk: Desk,
+    embedder: FakeEmbedder,
+    crowded: Callable[[FakeEmbedder], Stages],
+) -> None:
+    stages, goes_on = crowded(embedder), threading.Event()
+    slow, fast = desk.put("slow.png", ink(0)), desk.put("fast.png", ink(0))
+
+    class Hanging:
+        def fetch(self, uri: str) -> bytes:
+            assert uri != slow or goes_on.wait(60)
+            return desk.images.fetch(uri)
+
+    def decide(job_id: str, uri: str) -> str:
+        return run(asked(uri, job_id=job_id), images=Hanging(), stages=stages).verdict
+
+    with ThreadPoolExecutor(8) as pool:
+        held = pool.submit(decide, "slow", slow)
+        assert list(pool.map(decide, map(str, range(40)), [fast] * 40)) == ["accept"] * 40
+        assert not held.done()
+        goes_on.set()
+        assert held.result(60) == "accept"
 
 
 def test_a_close_call_is_embedded_again_exactly(

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from bench import embedder, enrolment, load, lookup, peers, snippet, tables
+from bench import embedder, enrolment, load, lookup, peers, snippet, stages, tables
 from bench.documents import Corpus, corpus
 from bench.service import Service, service
 from model.checkpoint import load_checkpoint
@@ -123,6 +123,7 @@ def _service(checkpoint: Path, chosen: Corpus, size: Size) -> dict[str, Any]:
     with service(checkpoint) as running:
         uploaded = load.prepare(running, chosen)
         found: dict[str, Any] = {"saturated": [], "pages": [], "peers": []}
+        found["stages"] = stages.measure(running, uploaded.crops)
         for turn in range(size.repeats):
             for count in (1, 2):
                 with running.workers(count) as workers:

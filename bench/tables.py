@@ -105,6 +105,9 @@ def _service(found: Result) -> Iterator[str]:
         yield f"| {peer} | {_rates(rates, 1)} | | | | | |"
     yield ""
     best = found["best_workers"]
+    alone = ", ".join(f"{name} {ms:.1f}" for name, ms in found["stages"].items())
+    yield f"Processor time of each stage by itself, ms a document: {alone}."
+    yield ""
     stages = found["saturated"][-1]["stage_ms"]
     named = ", ".join(f"{name.removesuffix('_ms')} {ms:.0f}" for name, ms in stages.items())
     yield f"Medians of the stages at saturation, waiting included, in ms: {named}."

@@ -123,6 +123,7 @@ def a_result() -> dict:
         "service": {
             "saturated": [run | {"workers": 1}, run | {"workers": 2, "documents_per_second": 80.0}],
             "pages": [run],
+            "stages": {"fetch": 1.0},
             "peers": [
                 {"peer": "LitServe, PyTorch", "documents_per_second": 40.0},
                 {"peer": "LitServe, our engine", "documents_per_second": 160.0},

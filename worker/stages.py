@@ -28,11 +28,8 @@ JOBS = 32
 """Most jobs in one transaction."""
 
 WAIT = 0.005
-"""Seconds that a transaction waits for the other jobs at work: one with eight decisions costs a
-third of eight with one."""
-
-EMBED_WAIT = 0.02
-"""Seconds that a batch of images waits for them; less than it takes to embed."""
+"""Seconds that a transaction or a batch waits for the other jobs at work. One transaction with eight
+decisions costs a third of eight with one; waiting longer leaves a core idle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +97,6 @@ def together(
         name: str,
         *,
         size: int = JOBS,
-        wait: float = WAIT,
         lanes: int = 1,
     ) -> Batcher[Item, Result]:
         return Batcher(
@@ -108,7 +104,7 @@ def together(
             name=name,
             size=size,
             capacity=threads,
-            wait=wait,
+            wait=WAIT,
             expected=crowd.count,
             threads=lanes,
         )
@@ -118,7 +114,6 @@ def together(
         lambda canvases: list(embedder.embed(canvases)),
         "embed",
         size=batch or engine.batch,
-        wait=EMBED_WAIT,
         lanes=engine.lanes,
     )
     decide: Batcher[Case, Outcome] = batched(

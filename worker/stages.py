@@ -28,7 +28,7 @@ JOBS = 32
 """Most jobs in one transaction."""
 
 WAIT = 0.005
-"""Seconds that a transaction or a batch waits for the other jobs at work. One transaction with eight
+"""Seconds that a transaction or a batch waits for the other jobs at work. A transaction with eight
 decisions costs a third of eight with one; waiting longer leaves a core idle."""
 
 

@@ -18,7 +18,7 @@ from .checkpoint import Checkpoint, load_weights
 from .errors import TrainingError
 from .files import write_atomically
 from .objectives import Objective, Part
-from .precision import mixed_precision
+from .precision import depthwise_in_float32, mixed_precision
 from .recipes import Recipe
 from .siamese import SiameseNet
 
@@ -64,6 +64,7 @@ class Trainer:
             )
         if start is not None:
             load_weights(self.model, start)
+        depthwise_in_float32(self.model)
         # In this order oneDNN runs the depthwise convolutions 1.2 times as fast in float32.
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.to(device)
@@ -77,6 +78,7 @@ class Trainer:
             ],
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
+            fused=True,
         )
         self.epoch, self.step = 0, 0
         self.best_error = math.inf

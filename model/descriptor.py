@@ -30,9 +30,12 @@ def votes_of(images: Tensor) -> Tensor:
     dy = functional.pad(smooth[..., 2:, :] - smooth[..., :-2, :], (0, 0, 1, 1))
     magnitude = torch.hypot(dx, dy)
     position = torch.remainder(torch.atan2(dy, dx) / torch.pi, 1.0) * BINS
-    centres = torch.arange(BINS, device=images.device).view(1, BINS, 1, 1)
-    away = torch.remainder(position - centres + BINS / 2, BINS) - BINS / 2
-    return magnitude * (1 - away.abs()).clamp(min=0)
+    below = position.floor()
+    share = position - below  # of the vote that goes to the orientation above
+    below = below.long() % BINS
+    votes = magnitude.new_zeros(len(images), BINS, *images.shape[2:])
+    votes.scatter_(1, below, magnitude * (1 - share))
+    return votes.scatter_(1, (below + 1) % BINS, magnitude * share)
 
 
 def cells_of(votes: Tensor, cell: int = CELL) -> Tensor:

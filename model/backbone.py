@@ -9,6 +9,7 @@ import socket
 import sys
 import types
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -94,6 +95,22 @@ class VisionBackbone(nn.Module):
         """Images (B, 3, H, W) -> features (B, width)."""
         features: Tensor = self.encoder(images)
         return features
+
+    def with_maps(self, images: Tensor, stages: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+        """The same features, and the maps (B, H', W', C) that these stages put out."""
+        last, maps = self.encoder.forward_intermediates(images, indices=list(stages))
+        return self.encoder.forward_head(last), [found.permute(0, 2, 3, 1) for found in maps]
+
+    def stage(self, number: int) -> tuple[int, int]:
+        """Channels of that stage's map, and how many pixels a side of its cells spans.
+
+        Raises BackboneError for a network that is not built in stages.
+        """
+        try:
+            found = self.encoder.feature_info[number]
+        except (AttributeError, LookupError, TypeError) as error:
+            raise BackboneError("The head `places` needs a backbone in stages.") from error
+        return int(found["num_chs"]), int(found["reduction"])
 
 
 def _width(encoder: nn.Module) -> int:

@@ -7,6 +7,7 @@
     preprocessing  mode, version, canvas        \\
     scoring        rule for several references   | absent from seed checkpoints
     provenance     how it came about            /
+    head           "places" where the network has that head
     cohort         embeddings (K, D), float16, where the rule weighs a cohort
 
 A file's sha256 is the identity of its model.
@@ -18,9 +19,9 @@ import math
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ from .errors import (
 from .files import write_atomically
 from .preprocess import Preprocessing
 from .scoring import Scoring
-from .siamese import SiameseNet
+from .siamese import Head, SiameseNet
 
 FORMAT = 1
 SEED_KEYS = ("model", "backbone", "size", "threshold")
@@ -52,6 +53,7 @@ class Checkpoint:
     threshold: float
     preprocessing: Preprocessing
     scoring: Scoring
+    head: Head = "seed"
     provenance: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
@@ -66,6 +68,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half: bool = False) -
         "format": FORMAT,
         "preprocessing": checkpoint.preprocessing.as_dict(),
         "scoring": checkpoint.scoring.as_dict(),
+        "head": checkpoint.head,
         "provenance": dict(checkpoint.provenance),
     }
     if checkpoint.scoring.cohort is not None:
@@ -139,9 +142,17 @@ def _interpret(content: Mapping[str, Any], sha256: str) -> Checkpoint:
         threshold=threshold,
         preprocessing=Preprocessing(**content.get("preprocessing", seed_input)),
         scoring=_scoring(content, threshold),
+        head=_head(content),
         provenance=content.get("provenance", {}),
         sha256=sha256,
     )
+
+
+def _head(content: Mapping[str, Any]) -> Head:
+    head = content.get("head", "seed")
+    if head not in get_args(Head):
+        raise ValueError(f"head {head}")
+    return cast(Head, head)
 
 
 def _scoring(content: Mapping[str, Any], threshold: float) -> Scoring:
@@ -153,7 +164,7 @@ def _scoring(content: Mapping[str, Any], threshold: float) -> Scoring:
 def build_model(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> SiameseNet:
     """The network in evaluation mode with the checkpoint's weights, float32, every key matched."""
     how = checkpoint.preprocessing
-    model = SiameseNet(checkpoint.backbone, coordinates=how.coordinates)
+    model = SiameseNet(checkpoint.backbone, coordinates=how.coordinates, head=checkpoint.head)
     model.preprocessing = how
     load_weights(model, checkpoint)
     return model.float().eval().to(device)
@@ -167,6 +178,19 @@ def load_weights(model: SiameseNet, checkpoint: Checkpoint) -> None:
         raise CheckpointMismatch(
             f"The weights of {checkpoint.backbone} do not fit the network: {_first_line(error)}"
         ) from error
+
+
+def begin_with(model: SiameseNet, checkpoint: Checkpoint) -> None:
+    """Give a network to be trained the checkpoint's weights; a head it adds keeps its own.
+
+    Raises CheckpointMismatch.
+    """
+    added = {
+        name: value
+        for name, value in model.state_dict().items()
+        if name.startswith("places.") and name not in checkpoint.weights
+    }
+    load_weights(model, replace(checkpoint, weights={**checkpoint.weights, **added}))
 
 
 def _first_line(error: BaseException) -> str:

@@ -20,26 +20,38 @@ def orientation_histograms(images: Tensor) -> Tensor:
     are pooled smoothly over cells, and cells normalised by their 3 x 3 neighbours. H and W are
     multiples of 16.
     """
+    return cells_of(votes_of(images))
+
+
+def votes_of(images: Tensor) -> Tensor:
+    """Images (B, 1, H, W) -> what each pixel votes for each orientation (B, 9, H, W)."""
     smooth = _smooth(images)
     dx = functional.pad(smooth[..., 2:] - smooth[..., :-2], (1, 1))
     dy = functional.pad(smooth[..., 2:, :] - smooth[..., :-2, :], (0, 0, 1, 1))
     magnitude = torch.hypot(dx, dy)
     position = torch.remainder(torch.atan2(dy, dx) / torch.pi, 1.0) * BINS
-    centres = torch.arange(BINS, device=images.device).view(1, BINS, 1, 1)
-    away = torch.remainder(position - centres + BINS / 2, BINS) - BINS / 2
-    votes = magnitude * (1 - away.abs()).clamp(min=0)
-    rows, columns = (_pooling(side, images) for side in images.shape[2:])
+    below = position.floor()
+    share = position - below  # of the vote that goes to the orientation above
+    below = below.long() % BINS
+    votes = magnitude.new_zeros(len(images), BINS, *images.shape[2:])
+    votes.scatter_(1, below, magnitude * (1 - share))
+    return votes.scatter_(1, (below + 1) % BINS, magnitude * share)
+
+
+def cells_of(votes: Tensor, cell: int = CELL) -> Tensor:
+    """Votes (B, 9, H, W) -> unit descriptors (B, H / cell * W / cell * 9)."""
+    rows, columns = (_pooling(side, cell, votes) for side in votes.shape[2:])
     cells = rows @ votes @ columns.T
     energy = functional.avg_pool2d(cells.square().sum(1, keepdim=True), 3, 1, 1)
     cells = cells / (energy + 1e-4).sqrt()
     return functional.normalize(cells.flatten(1), dim=1)
 
 
-def _pooling(side: int, like: Tensor) -> Tensor:
-    """Weights (side / 16, side) that average smoothly around the middle of each cell."""
+def _pooling(side: int, cell: int, like: Tensor) -> Tensor:
+    """Weights (side / cell, side) that average smoothly around the middle of each cell."""
     pixels = torch.arange(side, device=like.device, dtype=like.dtype)
-    middles = torch.arange(CELL // 2, side, CELL, device=like.device, dtype=like.dtype)
-    weights = torch.exp(-0.5 * ((pixels[None] - middles[:, None]) / (CELL / 2)) ** 2)
+    middles = torch.arange(cell // 2, side, cell, device=like.device, dtype=like.dtype)
+    weights = torch.exp(-0.5 * ((pixels[None] - middles[:, None]) / (cell / 2)) ** 2)
     return weights / weights.sum(1, keepdim=True)
 
 

@@ -28,12 +28,14 @@ class Disguise:
 
     `mirror` and `window` are the probabilities that a writer is mirrored (left to right, upside
     down or both) and is cut to a part of the width of the ink; with probability `bend` all
-    images are sheared, stretched and smoothly bent by one random map.
+    images are sheared, stretched and smoothly bent by one random map. `splice` is the probability
+    that the end of the signature is another writer's.
     """
 
     mirror: float = 0.0
     bend: float = 0.0
     window: float = 0.0
+    splice: float = 0.0
 
     def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Change:
         """One writer's change, for images (H, W) of that shape; the same for each of them."""
@@ -57,23 +59,45 @@ class Disguise:
         return change
 
 
+def beside(left: Grey, right: Grey, share: float) -> Grey:
+    """The first `share` of one signature's ink, then the rest of another's, on one canvas.
+
+    Made of two writers in the same way all over, the images of a batch are the work of a third,
+    and there are as many of those as pairs of writers.
+    """
+    parts = [_ink(left, 0.0, share), _ink(right, share, 1.0)]
+    height = max(part.shape[0] for part in parts)
+    padded = []
+    for part in parts:
+        above = (height - part.shape[0]) // 2
+        below = height - part.shape[0] - above
+        padded.append(np.pad(part, ((above, below), (0, 0)), constant_values=_PAPER))
+    return _on_canvas(as_grey(np.concatenate(padded, axis=1)), (left.shape[0], left.shape[1]))
+
+
 def _cut(pixels: Grey, left: float, right: float) -> Grey:
     """The ink between two shares of its width, brought onto the canvas anew."""
+    return _on_canvas(_ink(pixels, left, right), (pixels.shape[0], pixels.shape[1]))
+
+
+def _ink(pixels: Grey, left: float, right: float) -> Grey:
+    """The box around the ink between two shares of its width; all of the image without ink."""
     columns = np.flatnonzero((pixels < _INK).any(axis=0))
     if not columns.size:
         return pixels
     start, width = columns[0], columns[-1] + 1 - columns[0]
     part = pixels[:, int(start + left * width) : int(start + right * width) + 1]
     rows = np.flatnonzero((part < _INK).any(axis=1))
-    if not rows.size:
-        return pixels
-    part = part[rows[0] : rows[-1] + 1]
-    room = np.array(pixels.shape) * (1 - 2 * _MARGIN)
+    return part[rows[0] : rows[-1] + 1] if rows.size else pixels
+
+
+def _on_canvas(part: Grey, shape: tuple[int, int]) -> Grey:
+    room = np.array(shape) * (1 - 2 * _MARGIN)
     scale = min(*(room / part.shape), 2.0)  # a short stroke is not blown up to the canvas
     height, wide = (max(round(side * scale), 1) for side in part.shape)
     how = cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA
-    canvas = np.full_like(pixels, _PAPER)
-    top, first = (pixels.shape[0] - height) // 2, (pixels.shape[1] - wide) // 2
+    canvas = np.full(shape, _PAPER, np.uint8)
+    top, first = (shape[0] - height) // 2, (shape[1] - wide) // 2
     canvas[top : top + height, first : first + wide] = cv2.resize(
         part, (wide, height), interpolation=how
     )

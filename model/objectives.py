@@ -13,12 +13,13 @@ from torch.nn import functional
 
 from .cache import CachedImages
 from .descriptor import orientation_histograms
+from .disguise import beside
 from .loading import prefetch
 from .losses import contrastive_loss, multi_similarity_loss
 from .precision import mixed_precision
 from .preprocess import Grey, to_range
 from .recipes import Recipe
-from .sampling import Pairs, Writer, WriterBatch, balanced_pairs, writer_batches
+from .sampling import Pairs, Rows, Writer, WriterBatch, balanced_pairs, writer_batches
 from .siamese import SiameseNet
 
 Images = NDArray[np.float32]
@@ -40,6 +41,9 @@ class Objective:
     def __init__(self, recipe: Recipe, part: Part, device: torch.device) -> None:
         self.recipe, self.part, self.device = recipe, part, device
         self._mean_descriptor: Tensor | None = None
+        self.by_corpus: dict[str, list[Writer]] = {}
+        for writer in part.writers:
+            self.by_corpus.setdefault(writer.corpus, []).append(writer)
 
     def losses(
         self, model: SiameseNet, epoch: int, rng: np.random.Generator
@@ -78,8 +82,8 @@ class Objective:
     def _pair_images(self, pairs: Pairs, batch: slice, seed: int) -> tuple[Images, Images]:
         rng = np.random.default_rng(seed)
         return (
-            self._augmented(pairs.first[batch], rng),
-            self._augmented(pairs.second[batch], rng),
+            self._augmented(self.part.images.pixels[pairs.first[batch]], rng),
+            self._augmented(self.part.images.pixels[pairs.second[batch]], rng),
         )
 
     def _writer_losses(
@@ -139,21 +143,35 @@ class Objective:
         """Augmented images of the batch, every writer of it behind a disguise of its own."""
         rng = np.random.default_rng(batch.seed)
         shape = (self.recipe.preprocessing.height, self.recipe.preprocessing.width)
-        disguises = {
-            int(writer): self.recipe.disguise.draw(shape, rng)
-            for writer in np.unique(batch.writers)
-        }
-        return self._augmented(batch.rows, rng, [disguises[int(w)] for w in batch.writers])
+        images = [self.part.images.pixels[row] for row in batch.rows]
+        for writer in np.unique(batch.writers):
+            members = np.flatnonzero(batch.writers == writer)
+            if rng.random() < self.recipe.disguise.splice:
+                self._splice(images, members, batch, rng)
+            change = self.recipe.disguise.draw(shape, rng)
+            for member in members:
+                images[member] = change(images[member])
+        return self._augmented(images, rng)
 
-    def _augmented(
-        self,
-        rows: NDArray[np.intp],
-        rng: np.random.Generator,
-        disguises: list[Callable[[Grey], Grey]] | None = None,
-    ) -> Images:
-        images = [self.part.images.pixels[row] for row in rows]
-        if disguises:
-            images = [change(image) for change, image in zip(disguises, images, strict=True)]
+    def _splice(
+        self, images: list[Grey], members: Rows, batch: WriterBatch, rng: np.random.Generator
+    ) -> None:
+        """Let the signatures of one writer end as those of another writer of the corpus do.
+
+        Genuine with genuine and forged with forged, so a writer of whom there are no forgeries is
+        no such partner.
+        """
+        share = rng.uniform(0.35, 0.65)
+        writer = self.part.writers[batch.writers[members[0]]]
+        others = self.by_corpus[writer.corpus]
+        other = others[rng.integers(len(others))]
+        if other is writer or not len(other.forged):
+            return
+        for member in members:
+            row = rng.choice(other.genuine if batch.genuine[member] else other.forged)
+            images[member] = beside(images[member], self.part.images.pixels[row], share)
+
+    def _augmented(self, images: Iterable[Grey], rng: np.random.Generator) -> Images:
         return to_range(np.stack([self.recipe.augmentation(image, rng) for image in images]))
 
     def _placed(self, images: Images) -> Tensor:

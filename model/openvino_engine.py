@@ -47,13 +47,22 @@ class OpenVinoEngine:
         self.lanes = lanes
         self.name = f"OpenVINO {'bf16' if half else 'float32'} on {lanes} cores"
         self.why = "openvino is installed" + (", the processor multiplies in bf16" if half else "")
-        self._compiled = _compiled(_graph(model, how), how, lanes, half)
+        self._model = model
+        self._compiled = _compiled(_graph(model, how), lanes, half)
         self._requests = threading.local()  # an infer request serves one thread
 
+    @torch.no_grad()
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Inputs (N, 1, H, W) -> unit embeddings (N, D), float32."""
-        parts = [self._infer(images[part]) for part in _parts(len(images))]
-        return np.concatenate(parts)
+        """Inputs (N, 1, H, W) -> unit embeddings (N, D), float32.
+
+        What is not learnt stays with PyTorch in float32: it is little work, and half a pixel
+        matters to it.
+        """
+        pages = torch.from_numpy(images)
+        seen = self._model.see(pages)
+        parts = [self._infer(seen[part].numpy()) for part in _parts(len(images))]
+        learnt = torch.from_numpy(np.concatenate(parts))
+        return np.asarray(self._model.complete(learnt, pages, seen).numpy())
 
     def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         request = self._request(len(images))
@@ -67,7 +76,7 @@ class OpenVinoEngine:
         return requests[size]
 
 
-def _compiled(graph: Any, how: Preprocessing, lanes: int, half: bool) -> dict[int, Any]:
+def _compiled(graph: Any, lanes: int, half: bool) -> dict[int, Any]:
     """The graph compiled for each size of batch, a quarter of a second each."""
     wanted = {
         properties.hint.inference_precision: openvino.Type.bf16 if half else openvino.Type.f32,
@@ -79,32 +88,32 @@ def _compiled(graph: Any, how: Preprocessing, lanes: int, half: bool) -> dict[in
     }
     core, compiled = openvino.Core(), {}
     for size in SIZES:
-        graph.reshape([size, 1, how.height, how.width])
+        graph.reshape([size, *list(graph.input().partial_shape)[1:]])
         compiled[size] = core.compile_model(graph, "CPU", wanted)
     return compiled
 
 
-class _Embed(nn.Module):
-    """`SiameseNet.embed` as a module of its own, which is what can be traced."""
+class _Learnt(nn.Module):
+    """`SiameseNet.learnt` as a module of its own, which is what can be traced."""
 
     def __init__(self, model: SiameseNet) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model.embed(images)
+    def forward(self, seen: Tensor) -> Tensor:
+        return self.model.learnt(seen)
 
 
 @torch.no_grad()
 def _graph(model: SiameseNet, how: Preprocessing) -> Any:
     """The network as OpenVINO sees it, for batches of any size."""
-    example = torch.ones(2, 1, how.height, how.width)
+    example = model.see(torch.ones(2, 1, how.height, how.width))
     with warnings.catch_warnings():
         # torch.jit is deprecated for torch.export, which takes ten times as long for the same graph
-        # here; and tracing fixes Python's branches: on the number of channels, which is fixed.
+        # here; and tracing fixes Python's branches, which are the same for all inputs.
         warnings.simplefilter("ignore")
         traced: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
-            _Embed(model).eval(), example, check_trace=False
+            _Learnt(model).eval(), example, check_trace=False
         )
         traced = torch.jit.freeze(traced)
     decoder = TorchScriptPythonDecoder(traced, example_input=example)

@@ -13,6 +13,7 @@ from torch import Tensor
 from . import evaluate, leakage
 from .calibration import fit_scoring, fit_threshold
 from .checkpoint import Checkpoint, save_checkpoint
+from .closed_form import complete
 from .errors import TrainingError
 from .objectives import Part
 from .recipes import Recipe
@@ -48,6 +49,9 @@ def finish(
     recipe, rng = trainer.recipe, np.random.default_rng(trainer.recipe.seed)
     weights = {name: _rounded(value) for name, value in trainer.best_weights.items()}
     trainer.average.load_state_dict(weights)
+    head = recipe.head
+    if head == "places":
+        head, weights = "views", _completed(trainer)
     parts = {VALIDATION: trainer.validation} | ({"test": test} if test.writers else {})
     writers = {name: part.writers for name, part in parts.items()}
     vectors = {
@@ -76,6 +80,7 @@ def finish(
         threshold=threshold,
         preprocessing=recipe.preprocessing,
         scoring=scoring,
+        head=head,
         provenance={
             "recipe": recipe.as_dict(),
             "test": rows,
@@ -93,6 +98,15 @@ def finish(
         raise ModelRefused(f"{' '.join(gates.failures)} The model is refused and kept as {kept}.")
     save_checkpoint(path, checkpoint, half=True)
     return checkpoint
+
+
+def _completed(trainer: Trainer) -> dict[str, Tensor]:
+    """The rounded weights of the trained network with what is fitted to the same writers."""
+    rng = np.random.default_rng(trainer.recipe.seed)
+    complete(trainer.average, trainer.objective.part, trainer.device, rng)
+    weights = {name: _rounded(value) for name, value in trainer.average.state_dict().items()}
+    trainer.average.load_state_dict(weights)
+    return weights
 
 
 def versions() -> dict[str, str]:

@@ -7,6 +7,7 @@ from .augment import Augmentation
 from .disguise import Disguise
 from .metrics import Policy
 from .preprocess import VERSIONS, Preprocessing
+from .siamese import Head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +21,12 @@ class Recipe:
     the learning rate. During `descriptor_epochs` a writers run learns the descriptor alone; its
     weight then falls to 0 at the end. `ema` is the decay of the averaged weights, 0 for none.
     `generated` made-up signers are added to the training writers; they tune and test nothing.
+    A run with the head `places` is completed by classical descriptors when it has ended.
     """
 
     name: str
     backbone: str = "mambaout_tiny"
+    head: Head = "seed"
     pretrained: bool = True
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -81,7 +84,19 @@ WRITERS = Recipe(
     generated=1200,
 )
 
-RECIPES = {recipe.name: recipe for recipe in (SEED, WRITERS)}
+PLACES = replace(
+    WRITERS,
+    name="places",
+    head="places",
+    disguise=Disguise(mirror=0.45, bend=0.7, window=0.3, splice=0.35),
+    descriptor_epochs=0,
+    epochs=8,
+    learning_rate=4e-4,
+    warmup_steps=100,
+    generated=0,
+)
+
+RECIPES = {recipe.name: recipe for recipe in (SEED, WRITERS, PLACES)}
 
 
 def with_mode(recipe: Recipe, mode: str) -> Recipe:

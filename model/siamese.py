@@ -1,21 +1,39 @@
 """The Siamese network: one embedding for each image, the Euclidean distance between two."""
 
+from collections.abc import Iterator
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
+from .alignment import VIEW, aligned
 from .backbone import DEFAULT_BACKBONE, VisionBackbone, build_backbone
+from .places import Places
 from .preprocess import Preprocessing
+from .views import KEPT, Views
 
 EMBEDDING_SIZE = 512
+
+Head = Literal["seed", "places", "views"]
+"""The seed's; beside it, features kept apart by place; beside both, classical descriptors."""
+
+STAGES = {1: 8, 2: 24}
+"""Stage of the backbone -> numbers kept of each cell of its map, in the head `places`."""
+
+VIEWS_WEIGHT = 1.0
+"""Of the descriptors in the embedding, where what is learnt weighs 1."""
 
 
 class SiameseNet(nn.Module):
     """Backbone, projection head, unit length.
 
     Module names and sizes are those of the seed notebook, so that its checkpoints load strictly:
-    `backbone.encoder` and `head` = Linear, BatchNorm1d, ReLU, Dropout, Linear. `notices` holds
-    the sentences about fall-backs that whoever builds the network should show; `preprocessing`
-    is the input it was trained on, once known.
+    `backbone.encoder` and `head` = Linear, BatchNorm1d, ReLU, Dropout, Linear. The head `places`
+    sees the aligned image and keeps features of two stages apart by place; with `views`,
+    classical descriptors stand beside them and all is brought to 512 numbers again. `notices`
+    holds the sentences about fall-backs that whoever builds the network should show;
+    `preprocessing` is the input it was trained on, once known.
     """
 
     preprocessing: Preprocessing | None = None
@@ -27,6 +45,7 @@ class SiameseNet(nn.Module):
         pretrained: bool = False,
         drop_path: float = 0.0,
         coordinates: bool = False,
+        head: Head = "seed",
     ) -> None:
         super().__init__()
         self.coordinates = coordinates
@@ -41,13 +60,69 @@ class SiameseNet(nn.Module):
             nn.Dropout(0.1),
             nn.Linear(EMBEDDING_SIZE, EMBEDDING_SIZE),
         )
+        places = list(self._places()) if head != "seed" else []
+        self.places = nn.ModuleList(places) if places else None
+        self.learnt_size = EMBEDDING_SIZE + sum(place.size for place in places)
+        self.views: Views | None = None
+        self.reduced: nn.Linear | None = None
+        if head == "views":
+            self.add_views()
+
+    def _places(self) -> Iterator[Places]:
+        height, width = VIEW
+        for stage, kept in STAGES.items():
+            channels, side = self.backbone.stage(stage)
+            yield Places((height // side) * (width // side), channels, kept)
+
+    def add_views(self) -> tuple[Views, nn.Linear]:
+        """Let a network with the head `places` have `views`; what is returned is yet to be fitted.
+
+        `closed_form.complete` does so: the descriptors, and the map of all parts to 512 numbers.
+        """
+        self.views = Views()
+        self.reduced = nn.Linear(self.learnt_size + KEPT, EMBEDDING_SIZE, bias=False)
+        return self.views, self.reduced
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images (B, 1 or 3, H, W) -> unit embeddings (B, 512), float32."""
-        if images.shape[1] == 1:
-            images = self._three_channels(images)
-        embeddings = self.head(self.backbone(images)).float()
-        return nn.functional.normalize(embeddings, dim=1)
+        """Images (B, 1 or 3, H, W) -> unit embeddings (B, D), float32.
+
+        D is 512, but `learnt_size` for the head `places`.
+        """
+        seen = self.see(images)
+        return self.complete(self.learnt(seen), images, seen)
+
+    def see(self, images: Tensor) -> Tensor:
+        """Images (B, 1 or 3, H, W) -> what the backbone is shown (B, 3, H', W')."""
+        if self.places is not None:
+            return torch.cat(aligned(images[:, :1]), 1)
+        return self._three_channels(images) if images.shape[1] == 1 else images
+
+    def learnt(self, seen: Tensor) -> Tensor:
+        """What is learnt by descent, and nearly all of the work: (B, 3, H', W') -> unit vectors."""
+        if self.places is None:
+            return normalize(self.head(self.backbone(seen)).float(), dim=1)
+        features, maps = self.backbone.with_maps(seen, [*STAGES])
+        parts = [normalize(self.head(features).float(), dim=1)]
+        parts += [place(found) for place, found in zip(self.places, maps, strict=True)]
+        return normalize(torch.cat(parts, 1), dim=1)
+
+    def complete(self, learnt: Tensor, images: Tensor, seen: Tensor) -> Tensor:
+        """Embeddings from what is learnt, with the classical descriptors where there are any."""
+        if self.reduced is None:
+            return learnt
+        with torch.autocast(learnt.device.type, enabled=False):
+            return normalize(self.reduced(self._joint(learnt, images, seen)), dim=1)
+
+    def joint(self, images: Tensor) -> Tensor:
+        """Images (B, 1, H, W) -> all parts of the embedding at their full size, a unit vector."""
+        seen = self.see(images)
+        return self._joint(self.learnt(seen), images, seen)
+
+    def _joint(self, learnt: Tensor, images: Tensor, seen: Tensor) -> Tensor:
+        if self.views is None:
+            return learnt
+        views = VIEWS_WEIGHT * self.views(images[:, :1], seen[:, :1])
+        return normalize(torch.cat([learnt, views], 1), dim=1)
 
     def _three_channels(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, 3, H, W): the seed's stem has three, which may say x and y."""
@@ -59,6 +134,6 @@ class SiameseNet(nn.Module):
         return torch.cat([images, x.expand_as(images), y.expand_as(images)], dim=1)
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Two batches (B, C, H, W) -> distances (B,) in [0, 2], and both embeddings (B, 512)."""
+        """Two batches (B, C, H, W) -> distances (B,) in [0, 2], and both embeddings (B, D)."""
         e1, e2 = self.embed(first), self.embed(second)
         return torch.linalg.vector_norm(e1 - e2, dim=1), e1, e2

@@ -9,7 +9,7 @@ import pytest
 
 from bench import reproduce
 from model.checkpoint import load_checkpoint
-from model.recipes import RECIPES, WRITERS
+from model.recipes import RECIPES
 from model.synthetic import write_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -62,17 +62,18 @@ def test_make_hands_the_folder_on():
 
 @pytest.fixture
 def small(monkeypatch):
-    """The shipped recipe, on a network and a canvas that train within seconds."""
-    recipe = replace(
-        WRITERS,
-        backbone="test_mambaout",
-        preprocessing=replace(WRITERS.preprocessing, height=32, width=64),
-        descriptor_epochs=0,
-        generated=0,
-        epochs=1,
-        steps=2,
-    )
-    monkeypatch.setitem(RECIPES, "writers", recipe)
+    """The shipped recipes, on a network and a canvas that train within seconds."""
+    for name in ("writers", "places"):
+        recipe = replace(
+            RECIPES[name],
+            backbone="test_mambaout",
+            preprocessing=replace(RECIPES[name].preprocessing, height=32, width=64),
+            descriptor_epochs=0,
+            generated=0,
+            epochs=1,
+            steps=2,
+        )
+        monkeypatch.setitem(RECIPES, name, recipe)
 
 
 @pytest.mark.slow
@@ -82,8 +83,8 @@ def test_the_figures_stand_beside_those_of_the_shipped_checkpoint(
     monkeypatch.chdir(tmp_path)
     common = ["--data", str(data), "--", "--allow-leaky"]
     shipped = tmp_path / "shipped.pt"
-    train = reproduce._training(data, shipped, ["--allow-leaky", "--seed", "5"])
-    assert reproduce._run(train) == 0
+    for stage in reproduce._trainings(data, shipped, ["--allow-leaky", "--seed", "5"]):
+        assert reproduce._run(stage) == 0
     before = shipped.read_bytes()
     capsys.readouterr()
     code = reproduce.main(["--checkpoint", str(shipped), *common])
@@ -91,6 +92,9 @@ def test_the_figures_stand_beside_those_of_the_shipped_checkpoint(
     assert code in (0, 1)  # 1: two steps teach too little for the gates
     assert shipped.read_bytes() == before
     reached = load_checkpoint(tmp_path / "runs/reproduced/shipped.pt")
+    first = load_checkpoint(tmp_path / "runs/reproduced/first.pt")
+    assert reached.provenance["start"] == first.sha256
+    assert (first.head, reached.head) == ("seed", "views")
     assert {name.split("/")[0] for name in reached.provenance["train_writers"]} == set(
         reproduce.SOURCES
     )

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from model.disguise import Disguise
+from model.disguise import Disguise, beside
 
 SHAPE = (64, 128)
 
@@ -53,3 +53,24 @@ def test_an_empty_canvas_stays_empty():
     paper = np.full(SHAPE, 255, np.uint8)
     change = Disguise(mirror=1, bend=1, window=1).draw(SHAPE, np.random.default_rng(0))
     assert np.array_equal(change(paper), paper)
+
+
+def test_two_signatures_beside_each_other_fill_one_canvas():
+    rising = canvas()
+    falling = cv2.flip(canvas(), 1)
+    both = beside(rising, falling, 0.5)
+    assert both.shape == SHAPE
+    assert both.dtype == np.uint8
+    columns = np.flatnonzero((both < 160).any(axis=0))
+    assert columns[-1] - columns[0] > 50
+    # The first half rises to the middle, the second falls from it.
+    height = [np.flatnonzero(both[:, column] < 160).mean() for column in columns]
+    middle = len(height) // 2
+    assert np.polyfit(range(middle), height[:middle], 1)[0] < 0
+    assert np.polyfit(range(len(height) - middle), height[middle:], 1)[0] > 0
+
+
+def test_beside_an_empty_canvas_a_signature_is_still_there():
+    paper = np.full(SHAPE, 255, np.uint8)
+    assert (beside(canvas(), paper, 0.5) < 160).any()
+    assert np.array_equal(beside(paper, paper, 0.5), paper)

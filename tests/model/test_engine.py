@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from model import engine as engines
 from model.checkpoint import build_model, load_checkpoint
 from model.engine import TorchEngine, choose_engine, cores, drift, reference_engine, specimens
 from model.inference import load_embedder
+from model.siamese import SiameseNet
 
 CPU = torch.device("cpu")
 
@@ -52,6 +54,21 @@ def test_openvino_agrees_with_the_reference_for_every_size_of_batch(siamese, how
         assert found.shape == (count, 512)
         assert found.dtype == np.float32
         assert smallest_cosine(found, expected[:count]) > (0.999 if half else 0.999999)
+
+
+@pytest.mark.parametrize("head", ["places", "views"])
+def test_openvino_agrees_for_every_head(head, how):
+    from model.openvino_engine import OpenVinoEngine
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        siamese = SiameseNet("test_mambaout", coordinates=True, head=head).eval()
+        if siamese.views is not None:
+            torch.nn.init.normal_(siamese.views.map)
+    pages = specimens(replace(how, height=64, width=128))
+    expected = reference_engine(siamese, CPU)(pages)
+    engine = OpenVinoEngine(siamese, replace(how, height=64, width=128), lanes=1, half=False)
+    assert smallest_cosine(engine(pages), expected) > 0.999999
 
 
 def test_openvino_serves_threads_at_the_same_time(siamese, how, images):

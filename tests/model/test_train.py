@@ -1,5 +1,6 @@
 """Short trainings on generated signers: they learn, repeat, resume, and stop on a broken loss."""
 
+import copy
 import csv
 from dataclasses import replace
 
@@ -14,10 +15,13 @@ from model.corpora import check_unseen, choose_writers, load_parts
 from model.disguise import Disguise
 from model.errors import CheckpointMismatch, DatasetError, TrainingError
 from model.leakage import Gates
+from model.objectives import Objective
 from model.preprocess import Preprocessing
 from model.promotion import ModelRefused, finish
-from model.recipes import SEED, WRITERS, with_mode
+from model.recipes import PLACES, SEED, WRITERS, with_mode
+from model.sampling import writer_batches
 from model.scoring import Scoring
+from model.siamese import EMBEDDING_SIZE
 from model.synthetic import write_dataset
 from model.train import Reporter, Trainer
 
@@ -52,7 +56,7 @@ def equal(first, second):
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("recipe", [SEED, WRITERS], ids=["pairs", "writers"])
+@pytest.mark.parametrize("recipe", [SEED, WRITERS, PLACES], ids=["pairs", "writers", "places"])
 def test_a_run_repeats_itself_and_goes_on_after_a_kill(recipe, parts, tmp_path):
     recipe = replace(recipe, **SMALL, warmup_steps=2)
     whole = trainer(recipe, parts, tmp_path / "whole").fit()
@@ -152,6 +156,38 @@ def test_the_checkpoint_carries_thresholds_that_reproduce_its_own_figures(parts,
     saved = loaded.provenance["test"]
     for key in ("frr", "far_skilled", "genuine", "skilled", "random"):
         np.testing.assert_allclose([r[key] for r in rows], [r[key] for r in saved])
+
+
+def test_a_run_with_places_ends_in_embeddings_of_the_usual_size(parts, tmp_path):
+    run = trainer(replace(PLACES, **SMALL), parts, tmp_path)
+    run.fit()
+    path = tmp_path / "result.pt"
+    finish(run, parts.test, path, provenance={}, allow_leaky=True)
+    loaded = load_checkpoint(path)
+    assert loaded.head == "views"
+    vectors = evaluate.embed_rows(build_model(loaded), parts.test.images, torch.device("cpu"))
+    assert vectors.shape[1] == EMBEDDING_SIZE
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
+
+
+def test_spliced_writers_get_genuine_ends_for_genuine_and_forged_for_forged(parts, tmp_path):
+    recipe = replace(PLACES, **SMALL, augmentation=Augmentation(), disguise=Disguise(splice=1.0))
+    images = copy.copy(parts.train.images)
+    images.pixels = np.full_like(images.pixels, 255)
+    for number, writer in enumerate(parts.train.writers):
+        for rows, base in ((writer.genuine, 10), (writer.forged, 80)):  # a grey for each kind
+            images.pixels[rows, 8:-8, 8:-8] = base + 10 * number
+    painted = replace(parts.train, images=images)
+    objective = Objective(recipe, painted, torch.device("cpu"))
+    rng = np.random.default_rng(2)
+    (batch,) = writer_batches(painted.writers, steps=1, per_batch=3, images_each=2, rng=rng)
+    found = np.round((objective._disguised(batch)[:, 0] + 1) * 127.5)
+    spliced = 0
+    for image, genuine in zip(found, batch.genuine, strict=True):
+        start, end = image[16, [14, 50]]
+        assert (start < 80, end < 80) == (genuine, genuine)
+        spliced += start != end
+    assert spliced > 0
 
 
 def test_a_model_that_fails_a_gate_is_refused_and_kept_aside(parts, tmp_path, monkeypatch):

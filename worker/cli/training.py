@@ -27,7 +27,12 @@ def train(
         list[Path] | None,
         typer.Option(metavar="DIR", help="A further corpus to learn from; may be repeated."),
     ] = None,
-    recipe: Annotated[str, typer.Option(help="seed (pairs) or writers (batches).")] = "seed",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="seed (pairs), writers (batches), or places, which goes on from a run of writers."
+        ),
+    ] = "seed",
     mode: Annotated[
         str, typer.Option("--input", help="strokes, or the seed's leaky seed_grey.")
     ] = "strokes",

@@ -1,0 +1,50 @@
+"""Signatures brought into one frame by where their ink lies, so that like strokes meet.
+
+A box around the ink hangs on its outermost strokes: one long flourish shrinks and shifts all the
+others. The mean and the spread of the ink hang on every stroke.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+VIEW = (64, 128)
+"""Height and width of the frame in pixels."""
+
+SPREADS = 5.0
+"""The frame is so many standard deviations of the ink wide and high."""
+
+
+def aligned(images: Tensor, *, keep_aspect: bool = False) -> tuple[Tensor, Tensor]:
+    """Images (B, 1, H, W) of white paper 1 and ink -1 -> the same in the frame (B, 1, 64, 128).
+
+    The ink's mean comes to the middle and its standard deviations to a fifth of the frame, or
+    with `keep_aspect` the larger of both shares alone. Returns also the places (B, 2, 64, 128)
+    that the pixels had on the canvas, x and y in [-1, 1] within it.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        ink = (1 - images.float()) / 2
+        across, spread_x = _moments(ink.sum(dim=(1, 2)))
+        down, spread_y = _moments(ink.sum(dim=(1, 3)))
+        scale_x, scale_y = spread_x * SPREADS / 2, spread_y * SPREADS / 2
+        if keep_aspect:  # in pixels, not in shares of the canvas
+            height, width = images.shape[2:]
+            largest = torch.maximum(scale_x * width / VIEW[1], scale_y * height / VIEW[0])
+            scale_x, scale_y = largest * VIEW[1] / width, largest * VIEW[0] / height
+        zero = torch.zeros_like(scale_x)
+        rows = [torch.stack(row, 1) for row in ((scale_x, zero, across), (zero, scale_y, down))]
+        grid = functional.affine_grid(
+            torch.stack(rows, 1), [len(images), 1, *VIEW], align_corners=False
+        )
+        frame = 1 - 2 * functional.grid_sample(ink, grid, align_corners=False)
+        return frame, grid.permute(0, 3, 1, 2)
+
+
+def _moments(profile: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (B,) of ink along an axis (B, N), which runs from -1 to 1."""
+    length = profile.shape[1]
+    places = (torch.arange(length, device=profile.device) * 2 + 1) / length - 1
+    share = profile.clamp(min=0) / profile.clamp(min=0).sum(1, keepdim=True).clamp(min=1e-6)
+    mean = share @ places
+    variance = (share * (places[None] - mean[:, None]).square()).sum(1)
+    return mean, variance.sqrt().clamp(min=2 / length)  # no thinner than two pixels

@@ -1,0 +1,45 @@
+"""What is fitted to the training signatures after the network has learnt, without any descent."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .alignment import aligned
+from .objectives import Part
+from .sampling import Rows
+from .siamese import EMBEDDING_SIZE, SiameseNet
+from .views import histograms
+
+BATCH = 64
+SAMPLE = 5000
+"""Signatures by which the joint vector's directions are found."""
+
+
+@torch.no_grad()
+def complete(model: SiameseNet, part: Part, device: torch.device, rng: np.random.Generator) -> None:
+    """Set the classical descriptors beside what a network with the head `places` has learnt.
+
+    Their map is fitted to all signatures of the part, by its writers; the joint vector is then
+    brought to 512 numbers along its principal directions, which costs no accuracy.
+    """
+    views, reduced = model.add_views()
+    model.eval().to(device)
+    every = np.arange(len(part.images.pixels))
+    found = [histograms(images, aligned(images)[0]) for images in _batches(part, every, device)]
+    views.fit(torch.cat(found), [writer.genuine for writer in part.writers])
+    some = rng.permutation(every)[:SAMPLE]
+    joint = torch.cat([model.joint(images) for images in _batches(part, some, device)])
+    reduced.weight.copy_(_principal(joint, EMBEDDING_SIZE))
+
+
+def _batches(part: Part, rows: Rows, device: torch.device) -> Iterator[Tensor]:
+    for start in range(0, len(rows), BATCH):
+        yield torch.from_numpy(part.images.images(rows[start : start + BATCH])).to(device)
+
+
+def _principal(vectors: Tensor, count: int) -> Tensor:
+    """Vectors (N, D) -> the directions (count, D) in which they are longest; none is centred."""
+    axes: Tensor = torch.linalg.eigh(vectors.double().T @ vectors.double()).eigenvectors
+    return axes[:, -count:].T.to(vectors.dtype)

@@ -67,11 +67,16 @@ def _engines(embedder: Embedder) -> list[Engine]:
 
 
 def _all_lanes(engine: Engine, batch: np.ndarray) -> Callable[[], int]:
-    """A batch on each lane at the same time. PyTorch is given all cores for one batch instead."""
-    lanes = 1 if isinstance(engine, TorchEngine) else engine.lanes
+    """A batch on each lane at the same time, on a core each, as the worker has it.
+
+    PyTorch is given all cores for one batch instead.
+    """
+    alone = isinstance(engine, TorchEngine)
+    lanes = 1 if alone else engine.lanes
     pool = ThreadPoolExecutor(lanes)
 
     def run() -> int:
+        torch.set_num_threads(cores() if alone else 1)
         for _ in pool.map(engine, [batch] * lanes):
             pass
         return lanes * len(batch)
@@ -86,6 +91,7 @@ def _products(device: torch.device) -> dict[str, Callable[[], int]]:
         one = torch.rand(SQUARE, SQUARE, device=device).to(dtype)
 
         def run() -> int:
+            torch.set_num_threads(cores())
             one @ one
             if device.type == "cuda":
                 torch.cuda.synchronize()

@@ -45,7 +45,8 @@ class OpenVinoEngine:
 
     def __init__(self, model: SiameseNet, how: Preprocessing, *, lanes: int, half: bool) -> None:
         self.lanes = lanes
-        self.name = f"OpenVINO {'bf16' if half else 'float32'} on {lanes} cores"
+        cores = "1 core" if lanes == 1 else f"{lanes} cores"
+        self.name = f"OpenVINO {'bf16' if half else 'float32'} on {cores}"
         self.why = "openvino is installed" + (", the processor multiplies in bf16" if half else "")
         self._model = model
         self._compiled = _compiled(_graph(model, how), lanes, half)

@@ -151,9 +151,10 @@ def _folders(value: Any) -> tuple[Path, ...]:
     return folders
 
 
-def _cores() -> int:
-    """As many as this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _embedding_cores() -> int:
+    """All that this process may use but one, where the system tells."""
+    known = hasattr(os, "sched_getaffinity")
+    return max((len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1) - 1, 1)
 
 
 def _kinds_of_work(value: Any) -> tuple[str, ...]:
@@ -270,14 +271,14 @@ class Settings(BaseModel):
         7200.0, description="Seconds after which a job without a decision is sent again."
     )
     cores: Count = Field(
-        default_factory=lambda: max(_cores() - 1, 1),
+        default_factory=_embedding_cores,
         description="Processor cores that embed at the same time in one worker. The default leaves"
         " one for fetching and decoding.",
     )
     concurrency: Count = Field(
-        default_factory=lambda given: min(16 * int(given.get("cores", 1)), 32),
+        default_factory=lambda: min(16 * _embedding_cores(), 32),
         description="Jobs at a time in one worker: they fetch and decode while others are embedded."
-        " The default is 16 for each of the cores, 32 at most.",
+        " The default is 16 on two cores, 32 on more.",
     )
     batch_size: Annotated[int | None, _number(int, 1, "a whole number of 1 or more")] = Field(
         None, description="Most documents embedded at once. The default is what the device likes."

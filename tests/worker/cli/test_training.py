@@ -75,7 +75,10 @@ def test_the_grey_input_is_called_leaky(sigctl: Sigctl, corpus: Path) -> None:
     ("arguments", "words"),
     [
         (("nowhere",), "There is no folder nowhere."),
-        (("{corpus}", "--recipe", "best"), "There is no recipe 'best'; choose from seed, writers."),
+        (
+            ("{corpus}", "--recipe", "best"),
+            "There is no recipe 'best'; choose from seed, writers, places.",
+        ),
         (("{corpus}", "--threshold", "guess"), "--threshold must be one of youden, maxacc, eer."),
         (("{corpus}", "--input", "colour"), "--input must be one of strokes, seed_grey."),
         (("{corpus}", "--validation", 0.8), "6 signers are too few"),

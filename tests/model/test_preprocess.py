@@ -136,7 +136,7 @@ def test_pages_of_a_tiff_are_counted_from_one(grey):
     assert agreement(preprocess(data, STROKES, page=2), preprocess(png(grey), STROKES)) > 0.99
     with pytest.raises(BlankImage):
         preprocess(data, STROKES)
-    with pytest.raises(PageNotFound, match="Page 3 was asked for, but the document has 2"):
+    with pytest.raises(PageNotFound, match="The document has no page 3"):
         preprocess(data, STROKES, page=3)
 
 

@@ -15,12 +15,14 @@ from __future__ import annotations
 import ctypes
 import io
 import json
+import os
 import resource
 import socket
 import struct
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -65,6 +67,7 @@ def main() -> None:
     with socket.socket(fileno=0) as worker, suppress(EOFError, ConnectionError):
         cv2.setNumThreads(1)
         _warm_up()
+        _fall_silent()
         _confine(memory)
         _answer(worker, DONE, b"")
         while True:
@@ -117,12 +120,19 @@ def _warm_up() -> None:
         preprocess(buffer.getvalue(), Preprocessing())
 
 
+def _fall_silent() -> None:
+    """Image libraries write what they think of a file to the standard error: not into our log."""
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stderr.fileno())
+
+
 def _confine(memory: int) -> None:
     """Limits that hold until the process ends; where the system has one lower, that one stays."""
     for limit, value in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_NOFILE, 3),  # the socket and the two outputs: nothing more can be opened
     ):
         with suppress(ValueError, OSError):

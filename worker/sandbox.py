@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import LifoQueue
 
@@ -34,6 +34,7 @@ SECONDS = 20.0
 
 START = 60.0  # seconds; a quiet machine takes 0.3
 LIFE = 10_000  # documents, so that no leak of a library adds up
+DECODER = (sys.executable, "-P", "-m", "worker.decoder")
 KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL")
 """What a child knows of the worker's environment, in which there may be secrets."""
 
@@ -41,11 +42,20 @@ KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL")
 class Sandbox:
     """At most so many children, started when they are needed. Safe to share between threads.
 
-    Each may take `memory` bytes in all, and `seconds` for one document.
+    Each may take `memory` bytes in all, and `seconds` for one document. `program` is what a child
+    runs, with these two as its arguments.
     """
 
-    def __init__(self, *, children: int, seconds: float = SECONDS, memory: int = MEMORY) -> None:
-        self._children, self._seconds, self._memory = children, seconds, memory
+    def __init__(
+        self,
+        *,
+        children: int,
+        seconds: float = SECONDS,
+        memory: int = MEMORY,
+        program: Sequence[str] = DECODER,
+    ) -> None:
+        self._children, self._seconds = children, seconds
+        self._command = [*program, str(memory), str(seconds)]
         # Last in, first out: another child is started only while all that run are busy.
         self._places: LifoQueue[_Child | None] = LifoQueue()
         for _ in range(children):
@@ -88,7 +98,7 @@ class Sandbox:
             if child.usable:
                 return child
             child.kill()
-        return _Child(self._memory, self._seconds)
+        return _Child(self._command, self._seconds)
 
     def close(self) -> None:
         """Wait for the documents at work and end the children; the next use starts new ones."""
@@ -101,21 +111,11 @@ class Sandbox:
 class _Child:
     """A process of `worker.decoder`, ready for documents. Raises DecoderUnavailable."""
 
-    def __init__(self, memory: int, seconds: float) -> None:
+    def __init__(self, command: Sequence[str], seconds: float) -> None:
         self._seconds = seconds
         self._asked = 0
-        command = [sys.executable, "-P", "-m", "worker.decoder", str(memory), str(seconds)]
         try:
-            self._socket, theirs = socket.socketpair()
-            with theirs:
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    cwd="/",
-                    env=environment(os.environ),
-                    start_new_session=True,  # Ctrl-C is for the worker, which finishes first
-                )
+            self._process, self._socket = _started(command)
         except OSError as error:
             raise DecoderUnavailable(f"No decoder can be started ({error}).") from error
         try:
@@ -178,6 +178,25 @@ class _Child:
         self._process.kill()
         self._process.wait()
         self._socket.close()
+
+
+def _started(command: Sequence[str]) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """The process and our end of the socket that is its standard input; raises OSError."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+                env=environment(os.environ),
+                start_new_session=True,  # Ctrl-C is for the worker, which finishes first
+            )
+        except OSError:
+            ours.close()
+            raise
+    return process, ours
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:

@@ -31,8 +31,9 @@ from model.errors import (
     UnreadableImage,
 )
 from model.preprocess import Preprocessing, preprocess
+from storage.tables import Job
 from tests.model.test_preprocess import encoded, png
-from worker.delivery import deliver
+from worker.delivery import Again, deliver
 from worker.enrolment import enroll
 from worker.errors import DecoderUnavailable
 from worker.runtime import Runtime, get_runtime
@@ -410,6 +411,18 @@ def test_a_bomb_is_an_error_on_record_and_the_next_document_is_decided(tmp_path,
     assert verdicts["genuine"].verdict == "accept"
     runtime.close()
     assert decoders() == []
+
+
+def test_while_no_decoder_can_be_started_the_job_stays_queued(tmp_path, runtime, document, make):
+    runtime._sandbox = make(program=("/no/such/program",))
+    (tmp_path / "a.png").write_bytes(document)
+    uri = (tmp_path / "a.png").as_uri()
+    again = deliver({"job_id": "1", "signer_id": "ada", "document": uri}, runtime, retries=0)
+    assert isinstance(again, Again)
+    assert isinstance(again.error, DecoderUnavailable)
+    with runtime.sessions() as session:
+        job = session.get(Job, "1")
+        assert (job.status, job.deliveries) == ("queued", 0)
 
 
 def test_with_no_decoders_the_worker_decodes_itself(

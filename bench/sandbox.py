@@ -1,6 +1,6 @@
-"""What decoding in child processes costs the whole service, and what each part of it takes.
+"""What decoding in child processes costs the whole service.
 
-    python -m bench.sandbox [--data CORPUS] [--rounds 5] [--documents 600]
+    python -m bench.sandbox [--data CORPUS] [--pages] [--rounds 5] [--documents 600]
 
 One worker at a time, in turn with decoding in child processes and in its own, on the same servers
 and documents. A ratio above 1 says that child processes make the service faster.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from bench.documents import corpus
 from bench.measure import Rates, ratio
 from bench.service import Service, service
 
+Documents = Sequence[tuple[str, str]]
 INSIDE = "its own process"
 
 
@@ -30,11 +32,12 @@ def main() -> None:
     ways = {INSIDE: "0", **{f"{count} children": count for count in options.children}}
     with tempfile.TemporaryDirectory() as made, service(options.checkpoint) as running:
         uploaded = load.prepare(running, corpus(options.data, Path(made)))
+        asked = uploaded.pages if options.pages else uploaded.crops
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
         for turn in range(options.rounds):
             for name, decoders in ways.items():
-                count = options.documents
-                runs[name].append(_run(running, decoders, uploaded, count, f"{turn}-{decoders}"))
+                run = f"{turn}-{decoders}"
+                runs[name].append(_run(running, decoders, asked, options.documents, run))
     _tell(runs)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "sandbox.json").write_text(json.dumps(runs, indent=2) + "\n")
@@ -45,6 +48,7 @@ def _options() -> argparse.Namespace:
     default = Path("checkpoints/siamese_vision_mamba_tiny.pt")
     parser.add_argument("--data", type=Path, help="a corpus in the CEDAR layout")
     parser.add_argument("--checkpoint", type=Path, default=default)
+    parser.add_argument("--pages", action="store_true", help="A4 pages instead of crops")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--documents", type=int, default=600)
     parser.add_argument("--children", nargs="+", default=["1", "2"], metavar="COUNT")
@@ -53,13 +57,14 @@ def _options() -> argparse.Namespace:
 
 
 def _run(
-    running: Service, decoders: str, uploaded: load.Uploaded, count: int, name: str
+    running: Service, decoders: str, asked: Documents, count: int, name: str
 ) -> dict[str, Any]:
     with running.workers(1, DECODERS=decoders) as workers:
-        return load.saturate(running, workers, uploaded.crops, count, f"sandbox-{name}")
+        return load.saturate(running, workers, asked, count, f"sandbox-{name}")
 
 
 def _tell(runs: dict[str, list[dict[str, Any]]]) -> None:
+    """Medians of the rounds; processor time is that of the worker with its children."""
     rates = {
         name: Rates(rounds=tuple(run["documents_per_second"] for run in some))
         for name, some in runs.items()

@@ -113,7 +113,7 @@ class _Child:
 
     def __init__(self, command: Sequence[str], seconds: float) -> None:
         self._seconds = seconds
-        self._asked = 0
+        self._asked, self._owes = 0, True  # it begins by saying that it is ready
         try:
             self._process, self._socket = _started(command)
         except OSError as error:
@@ -122,11 +122,14 @@ class _Child:
             self._answer(0, time.monotonic() + START)
         except ModelError as error:
             raise DecoderUnavailable(f"A decoder does not get ready. {error}") from error
+        except BaseException:
+            self.kill()
+            raise
 
     @property
     def usable(self) -> bool:
-        """Whether it lives and is not worn out."""
-        return self._process.poll() is None and self._asked < LIFE
+        """Whether it lives, is not worn out, and owes no answer to somebody who was interrupted."""
+        return self._process.poll() is None and self._asked < LIFE and not self._owes
 
     @property
     def fresh(self) -> bool:
@@ -135,7 +138,7 @@ class _Child:
 
     def ask(self, question: bytes, data: bytes, size: int) -> bytes:
         """The grey canvas, `size` bytes; raises what `Sandbox.preprocess` raises."""
-        self._asked += 1
+        self._asked, self._owes = self._asked + 1, True
         deadline = time.monotonic() + self._seconds
         self._socket.settimeout(self._seconds)
         try:
@@ -147,16 +150,19 @@ class _Child:
 
     def _answer(self, size: int, deadline: float) -> bytes:
         status, length = ANSWER.unpack(self._receive(ANSWER.size, deadline))
-        if status == DONE and length == size:
-            return self._receive(length, deadline)
-        if (status == FAILED or 1 <= status <= len(REFUSALS)) and length <= SENTENCE:
-            words = self._receive(length, deadline).decode(errors="replace")
-            sentence = "".join(letter if letter.isprintable() else "?" for letter in words)
-            if status == FAILED:
-                raise DecoderCrashed(f"Decoding fails in an unforeseen way ({sentence}).")
-            raise REFUSALS[status - 1](sentence)
-        self.kill()
-        raise DecoderCrashed("The decoder's answer makes no sense.")
+        refused = status == FAILED or 1 <= status <= len(REFUSALS)
+        if not (length == size if status == DONE else refused and length <= SENTENCE):
+            self.kill()
+            raise DecoderCrashed("The decoder's answer makes no sense.")
+        body = self._receive(length, deadline)
+        self._owes = False
+        if status == DONE:
+            return body
+        words = body.decode(errors="replace")
+        sentence = "".join(letter if letter.isprintable() else "?" for letter in words)
+        if status == FAILED:
+            raise DecoderCrashed(f"Decoding fails in an unforeseen way ({sentence}).")
+        raise REFUSALS[status - 1](sentence)
 
     def _receive(self, size: int, deadline: float) -> bytes:
         try:
@@ -200,7 +206,8 @@ def _started(command: Sequence[str]) -> tuple[subprocess.Popen[bytes], socket.so
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """What a child is told: where the libraries are, and to use one thread."""
+    """What a child is told: where this package and the libraries are, and to use one thread."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    here = {"PYTHONPATH": str(Path(__file__).parents[1])}
-    return {name: ours[name] for name in KEPT if name in ours} | threads | here
+    places = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
+    kept = {name: ours[name] for name in KEPT if name in ours}
+    return kept | threads | {"PYTHONPATH": os.pathsep.join(places)}

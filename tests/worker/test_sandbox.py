@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -208,6 +210,28 @@ def test_hostile_documents_among_others_change_no_result(trapped, document, canv
     codes = {document: True, CRASH: "decoder_crashed", ENDLESS: "decoding_too_long"}
     assert found == [codes[data] for data in asked]
     assert len(decoders()) <= 2
+
+
+def test_an_answer_that_somebody_was_interrupted_in_waiting_for_goes_to_nobody_else(
+    trapped, document, canvas
+):
+    """Celery's soft time limit and Ctrl-C raise wherever the thread is."""
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_):
+        raise Interrupted
+
+    sandbox = trapped()
+    sandbox.preprocess(document, HOW)
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    with pytest.raises(Interrupted):
+        sandbox.preprocess(b"!time.sleep(0.6); answer = 0, bytes(64 * 96)", HOW)
+    signal.signal(signal.SIGUSR1, before)
+    time.sleep(0.5)
+    np.testing.assert_array_equal(sandbox.preprocess(document, HOW), canvas)
 
 
 # A decoder that somebody has taken over

@@ -96,8 +96,8 @@ def receive(peer: socket.socket, size: int, deadline: float | None = None) -> by
 
 
 def _decoded(data: bytes, question: dict[str, Any]) -> tuple[int, bytes]:
-    how = Preprocessing(**question.pop("how"))
     try:
+        how = Preprocessing(**question.pop("how"))
         return DONE, to_pixels(preprocess(data, how, **question)).tobytes()
     except REFUSALS as error:
         return 1 + REFUSALS.index(type(error)), str(error).encode(errors="replace")[:SENTENCE]
@@ -123,7 +123,7 @@ def _warm_up() -> None:
 def _fall_silent() -> None:
     """Image libraries write what they think of a file to the standard error: not into our log."""
     with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stderr.fileno())
+        os.dup2(nowhere.fileno(), 2)
 
 
 def _confine(memory: int) -> None:
@@ -143,9 +143,10 @@ def _confine(memory: int) -> None:
 
 def _limit_processor_time(seconds: float) -> None:
     """The worker kills whoever takes too long; this holds when the worker is gone."""
-    spent = time.process_time()
+    soft = int(time.process_time() + seconds) + 2
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    resource.setrlimit(resource.RLIMIT_CPU, (int(spent + seconds) + 2, hard))
+    if hard == resource.RLIM_INFINITY or soft < hard:
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
 if __name__ == "__main__":

@@ -412,7 +412,9 @@ def runtime(tmp_path, sqlite_url, tiny_checkpoint) -> Runtime:
     )
 
 
-def test_a_bomb_is_an_error_on_record_and_the_next_document_is_decided(tmp_path, runtime, document):
+def test_a_bomb_is_an_error_on_record_and_the_next_is_decided_whatever_its_name(
+    tmp_path, runtime, document
+):
     enroll(
         "ada",
         [("a.png", document)],
@@ -423,9 +425,10 @@ def test_a_bomb_is_an_error_on_record_and_the_next_document_is_decided(tmp_path,
     assert len(decoders()) == 1
     bomb = encoded(Image.new("L", (9_000, 9_000), 200), compress_level=1)
     verdicts = {}
-    for name, data in (("bomb", bomb), ("genuine", document)):
-        (tmp_path / name).write_bytes(data)
-        uri = (tmp_path / name).as_uri()
+    named = (("bomb", "a.png", bomb), ("genuine", "\N{RIGHT-TO-LEFT OVERRIDE}ü %2e;.exe", document))
+    for name, file, data in named:
+        (tmp_path / file).write_bytes(data)
+        uri = (tmp_path / file).as_uri()
         message = {"job_id": name, "signer_id": "ada", "document": uri}
         verdicts[name] = deliver(message, runtime, retries=0)
     assert (verdicts["bomb"].verdict, verdicts["bomb"].error_code) == (

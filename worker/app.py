@@ -41,6 +41,8 @@ def worker_arguments(settings: Settings) -> list[str]:
     """Arguments for `make_app(settings).worker_main(...)`; all else is in the configuration."""
     lists = queues(settings)
     return [
+        # The banner is no line of a log.
+        *(("--quiet",) if settings.log_format == "json" else ()),
         *("worker", "--without-gossip", "--without-mingle", "--loglevel", settings.log_level),
         *("--queues", ",".join(lists[kind] for kind in settings.work)),
     ]

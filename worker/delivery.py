@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,12 @@ class Again:
     error: Exception
 
 
+def about(message: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    """What is logged inside names the job and the signer, other libraries' lines included."""
+    names = {name: str(message.get(name))[:128] for name in ("job_id", "signer_id")}
+    return structlog.contextvars.bound_contextvars(**names)
+
+
 def deliver(
     message: Mapping[str, Any], runtime: Runtime, *, retries: int
 ) -> Outcome | Again | None:
@@ -60,8 +67,7 @@ def deliver(
     None means that the message is dropped: it names no job that a failure could be recorded
     under, or one that stands for another question. Never raises for what is in the message.
     """
-    names = {name: str(message.get(name))[:128] for name in ("job_id", "signer_id")}
-    with structlog.contextvars.bound_contextvars(**names):
+    with about(message):
         try:
             return _deliver(message, runtime, retries)
         except JobConflict as error:

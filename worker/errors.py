@@ -49,6 +49,12 @@ class NotDecided(WorkerError):
     code = "not_decided"
 
 
+class PortTaken(WorkerError):
+    """The port of the health checks cannot be listened on."""
+
+    code = "port_taken"
+
+
 class UnsafePool(WorkerError):
     """A CUDA context does not survive a fork, so prefork workers cannot use the GPU."""
 

@@ -22,6 +22,7 @@ from storage.errors import StorageError, Transient
 from storage.images import Images
 from storage.reference_cache import ReferenceCache
 from storage.tables import ERROR, Job
+from worker import metrics
 from worker.enrolment import EnrolReport, ImageReport, enroll
 from worker.ledger import Case, Ledger, Progress, TooClose, decision_of, recorded
 from worker.logs import get_logger
@@ -68,6 +69,9 @@ def verify(
             return begun.standing
         if begun.deliveries > max_deliveries:
             return fail(request, POISON, _poison(begun.deliveries), sessions=sessions)
+        if begun.deliveries > 1:
+            metrics.REDELIVERIES.inc()
+            log.warning("redelivered", deliveries=begun.deliveries)
         progress = Progress()
         try:
             canvas = _canvas(request, images, embedder, max_pixels, progress)
@@ -141,6 +145,7 @@ def _decide(
 
 
 def _logged(outcome: Outcome) -> Outcome:
+    metrics.ended(outcome)
     log.info(
         "decided",
         verdict=outcome.verdict,

@@ -164,6 +164,13 @@ def _kinds_of_work(value: Any) -> tuple[str, ...]:
     return kinds
 
 
+def _port(value: Any) -> int:
+    text = str(value)
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise ValueError("must be a port between 1 and 65535")
+    return int(text)
+
+
 def _device(value: Any) -> str:
     text = str(value).lower()
     kind, _, index = text.partition(":")
@@ -291,6 +298,15 @@ class Settings(BaseModel):
     )
     log_format: Annotated[str, _choice("text", "json")] = Field(
         "text", description="text for people, json for machines."
+    )
+    health_port: Annotated[int | None, _checked(_port)] = Field(
+        None,
+        description="Port on which a worker answers /live, /ready and /metrics. Without it, none.",
+    )
+    health_host: str = Field(
+        "127.0.0.1",
+        description="Address that the health port is opened on: 0.0.0.0 where probes and Prometheus"
+        " come from elsewhere. It asks for no password.",
     )
 
     @model_validator(mode="after")

@@ -9,16 +9,20 @@ from celery.concurrency import get_implementation
 from celery.exceptions import Reject
 
 from model.errors import ModelError
-from worker import client, logs
+from worker import client, logs, metrics, status
 from worker.app import REQUEUE_TASK
-from worker.delivery import Again, deliver
+from worker.delivery import INTERNAL_ERROR, Again, about, deliver
 from worker.errors import BrokerUnavailable, UnsafePool
+from worker.health import HealthStep
 from worker.logs import get_logger
 from worker.messages import FIELDS, TASK
+from worker.pulse import PulseStep
 from worker.runtime import close_runtimes, get_runtime
 from worker.settings import load_settings
 
 log = get_logger(__name__)
+
+__all__ = ["requeue", "status", "verify"]  # `status` for the command that it registers
 
 
 # typing=False: a call with wrong arguments must reach us, so that its failure is recorded.
@@ -28,9 +32,11 @@ def verify(self: Task, *values: Any, **named: Any) -> None:
     message = {**dict(zip(FIELDS, values, strict=False)), **named}
     if len(values) > len(FIELDS):
         message["arguments"] = len(values)  # no field has this name, so parsing refuses it
-    result = deliver(message, get_runtime(), retries=self.request.retries or 0)
-    if isinstance(result, Again):
-        _send_again(self, result)
+    with about(message):
+        result = deliver(message, get_runtime(), retries=self.request.retries or 0)
+        if isinstance(result, Again):
+            metrics.RETRIES.labels(getattr(result.error, "code", INTERNAL_ERROR)).inc()
+            _send_again(self, result)
 
 
 @shared_task(name=REQUEUE_TASK)  # type: ignore[untyped-decorator]
@@ -68,6 +74,9 @@ def _check_before_start(sender: Any = None, **_: Any) -> None:
     """Refuse to start where every job would fail. Raises SystemExit with the reason."""
     runtime = get_runtime()
     logs.configure(runtime.settings)  # Celery asks for it only later
+    logs.take_over()
+    sender.app.steps["consumer"].add(PulseStep)
+    sender.app.steps["worker"].add(HealthStep)
     try:
         if get_implementation(sender.pool_cls) is get_implementation("prefork"):
             refuse_cuda_in_children(runtime.settings.device)
@@ -83,6 +92,7 @@ def _load() -> None:
     runtime.serve()
     assert runtime.stages is not None
     embedder, engine = runtime.embedder, runtime.embedder.engine
+    metrics.loaded(embedder)
     log.info(
         "model_loaded",
         model=embedder.model_id,

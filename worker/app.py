@@ -20,6 +20,7 @@ REQUEUE_TASK = "sigctl.requeue"
 # Redis keeps one list for each step; 0 is taken first, and is what a bare message has.
 PRIORITIES = {"interactive": 0, "bulk": 9}
 CONNECT_SECONDS = 5
+SILENT_SECONDS = 10
 # A retry waits inside a worker until its time comes. Without a bound, a long outage of the
 # database would draw the whole queue into the workers' memory.
 WAITING_RETRIES = 1000
@@ -101,6 +102,8 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "priority_steps": sorted(PRIORITIES.values()),
         "queue_order_strategy": "priority",
         "socket_connect_timeout": CONNECT_SECONDS,
+        # A Redis that hangs instead of going away would hold the loop for ever.
+        "socket_timeout": SILENT_SECONDS,
         "socket_keepalive": True,
     }
 

@@ -66,7 +66,7 @@ class HealthServer(ThreadingHTTPServer):
     def not_ready(self) -> list[str]:
         """What keeps a document that comes now from being decided."""
         stopping = "The worker is stopping." if self._stopping else None
-        faults = (stopping, *(watch.fault() for watch in self._watches))
+        faults = (stopping, PULSE.absence(), *(watch.fault() for watch in self._watches))
         return self.not_live() + [fault for fault in faults if fault is not None]
 
     def retire(self) -> None:

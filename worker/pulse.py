@@ -14,8 +14,8 @@ from celery import bootsteps
 
 BEAT = 1.0
 STILL = 30.0
-"""Seconds without a beat after which the loop has stopped. Kombu itself takes no more than a few
-for anything it does between two turns."""
+"""Seconds without a beat after which the loop has stopped. Between two turns it waits for Redis at
+most as long as `worker.app` lets a socket be silent, which is a third of this."""
 
 
 class Pulse:
@@ -46,6 +46,10 @@ class Pulse:
         if not resting and still > STILL:
             return f"The loop that takes messages has stood still for {still:.0f} s."
         return None
+
+    def absence(self) -> str | None:
+        """Why no message is taken now although nothing is wrong with the loop, in a sentence."""
+        return "The worker is not connected to its broker." if self._resting else None
 
 
 PULSE = Pulse()

@@ -23,7 +23,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from storage.tables import ACCEPT, REJECT, REVIEW
+from storage.tables import ACCEPT, ERROR, REJECT, REVIEW
 
 if TYPE_CHECKING:
     from model.inference import Embedder
@@ -100,8 +100,9 @@ QUEUE_AGE = Gauge(
     registry=REGISTRY,
 )
 
-for _verdict in (ACCEPT, REJECT, REVIEW):  # a rate needs a zero to begin from
-    JOBS.labels(_verdict, "")
+# A rate needs a zero to begin from, and the first poisoned job is one to hear of.
+for _labels in ((ACCEPT, ""), (REJECT, ""), (REVIEW, ""), (ERROR, "poison")):
+    JOBS.labels(*_labels)
 
 
 def ended(outcome: Outcome) -> None:

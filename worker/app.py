@@ -44,7 +44,10 @@ def worker_arguments(settings: Settings) -> list[str]:
     return [
         # The banner is no line of a log.
         *(("--quiet",) if settings.log_format == "json" else ()),
-        *("worker", "--without-gossip", "--without-mingle", "--loglevel", settings.log_level),
+        # Nobody listens to a heart that beats over the broker, and while a broker hangs each beat
+        # would hold up the loop. `worker.pulse` is what the probes feel.
+        *("worker", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+        *("--loglevel", settings.log_level),
         *("--queues", ",".join(lists[kind] for kind in settings.work)),
     ]
 

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from migrations import upgrade
 from model.errors import CheckpointError
 from storage import backlog
-from storage.database import make_engine, make_sessions
+from storage.database import Sessions, make_sessions
 from storage.errors import DatabaseNotMigrated
 from storage.tables import utc_now
 from worker import metrics, queues
@@ -80,7 +80,7 @@ class Watch:
 def watches(settings: Settings, runtime: Runtime) -> list[Watch]:
     """A watch for everything that a job needs. In prefork each child loads its own model."""
     found = [
-        Watch("database", _database(settings)),
+        Watch("database", _database(make_sessions(settings.database_url))),
         Watch("broker", lambda: _broker(settings)),
         Watch("store", make_images(hurried(settings)).check),
     ]
@@ -95,8 +95,8 @@ def hurried(settings: Settings) -> Settings:
     return settings.model_copy(update=hurry)
 
 
-def _database(settings: Settings) -> Callable[[], None]:
-    sessions, expected = make_sessions(make_engine(settings.database_url)), upgrade.head()
+def _database(sessions: Sessions) -> Callable[[], None]:
+    expected = upgrade.head()
     oldest: datetime | None = None
 
     def age() -> float:

@@ -68,13 +68,12 @@ def _send_again(task: Task, again: Again) -> None:
 
 def _set_up_logging(**_: Any) -> None:
     logs.configure(load_settings())
+    logs.take_over()
 
 
 def _check_before_start(sender: Any = None, **_: Any) -> None:
     """Refuse to start where every job would fail. Raises SystemExit with the reason."""
     runtime = get_runtime()
-    logs.configure(runtime.settings)  # Celery asks for it only later
-    logs.take_over()
     sender.app.steps["consumer"].add(PulseStep)
     sender.app.steps["worker"].add(HealthStep)
     try:
@@ -126,6 +125,7 @@ def refuse_cuda_in_children(device: str) -> None:
         )
 
 
+signals.celeryd_init.connect(_set_up_logging)  # Celery asks for it only later
 signals.setup_logging.connect(_set_up_logging)
 signals.worker_init.connect(_check_before_start)
 signals.worker_process_init.connect(_serve)

@@ -54,18 +54,19 @@ class Worker:
     def __init__(self, env: dict[str, str], folder: Path, *options: str) -> None:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("SIGCTL_")}
         self.log = folder / f"worker-{uuid.uuid4().hex[:6]}.log"
-        with self.log.open("w") as output:
+        self.out = self.log.with_suffix(".out")
+        with self.log.open("w") as log, self.out.open("w") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "worker.cli.main", "worker", *options],
                 cwd=ROOT,
                 env=clean | env | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                stdout=out,
+                stderr=log,
             )
 
     @property
     def text(self) -> str:
-        return self.log.read_text()
+        return self.log.read_text() + self.out.read_text()
 
     def running(self) -> bool:
         return self.process.poll() is None

@@ -8,7 +8,8 @@ import pytest
 import redis
 from celery.exceptions import Reject
 
-from worker import client, tasks
+from storage.errors import StoreUnavailable
+from worker import client, metrics, tasks
 from worker.app import make_app
 from worker.delivery import Again
 from worker.errors import BrokerUnavailable, UnsafePool
@@ -100,6 +101,36 @@ def test_a_retry_that_cannot_be_sent_leaves_the_message_with_the_broker() -> Non
     with pytest.raises(Reject) as caught:
         tasks._send_again(Task(), again)  # type: ignore[arg-type]
     assert caught.value.requeue
+
+
+def test_the_log_of_a_retry_that_cannot_be_sent_names_its_job(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    again = Again(delay=1, counted=True, error=RuntimeError())
+    monkeypatch.setattr(tasks, "deliver", lambda *_, **__: again)
+    monkeypatch.setattr(tasks, "get_runtime", lambda: None)
+    with make_app(Settings(broker_url="redis://127.0.0.1:1/0")) as away:
+        away.loader.import_default_modules()
+        away.tasks["sigctl.verify"].apply(kwargs={"job_id": "j", "signer_id": "ada"})
+    make_app.cache_clear()
+    (event,) = [r.msg for r in caplog.records if "retry_not_sent" in str(r.msg)]
+    assert (event["job_id"], event["signer_id"]) == ("j", "ada")  # type: ignore[index]
+
+
+def test_a_retry_is_counted_by_its_reason(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = StoreUnavailable("away")
+    monkeypatch.setattr(
+        tasks, "deliver", lambda *_, **__: Again(delay=9, counted=True, error=error)
+    )
+    monkeypatch.setattr(tasks, "get_runtime", lambda: None)
+
+    def count() -> float:
+        labels = {"code": "store_unavailable"}
+        return metrics.REGISTRY.get_sample_value("sigctl_retries_total", labels) or 0
+
+    before = count()
+    app.tasks["sigctl.verify"].apply(kwargs={"job_id": "j"})
+    assert count() == before + 1
 
 
 def test_a_requeue_without_a_broker_is_logged_and_tried_at_the_next_beat(

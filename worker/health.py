@@ -11,7 +11,8 @@ import json
 import socket
 import threading
 from collections.abc import Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 from typing import Any
 
 from celery import bootsteps
@@ -30,12 +31,14 @@ SLOW_CLIENT = 5.0
 log = get_logger(__name__)
 
 
-class HealthServer(ThreadingHTTPServer):
+class HealthServer(ThreadingTCPServer):
     """Listens from the beginning and answers from `serve` on.
 
     Not before, because the prefork pool forks in between and threads do not survive that.
     """
 
+    # No HTTPServer: that asks the name service who we are, which may take long.
+    allow_reuse_address = True
     daemon_threads = True
 
     def __init__(self, settings: Settings, port: int, runtime: Runtime) -> None:
@@ -56,7 +59,7 @@ class HealthServer(ThreadingHTTPServer):
         """Answer from now on, until the process ends."""
         self._watches = watches(self._settings, self._runtime)
         threading.Thread(target=self.serve_forever, name="health", daemon=True).start()
-        log.info("health_served", host=self._settings.health_host, port=self.server_port)
+        log.info("health_served", host=self._settings.health_host, port=self.server_address[1])
 
     def not_live(self) -> list[str]:
         """What a restart of this process would mend."""
@@ -89,11 +92,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer 200 when all is well and 503 when not."""
-        if self.path == "/metrics":
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
             self._send(200, metrics.CONTENT_TYPE, metrics.exposition())
-        elif self.path == "/live":
+        elif path == "/live":
             self._tell("live", self.server.not_live())
-        elif self.path == "/ready":
+        elif path == "/ready":
             self._tell("ready", self.server.not_ready())
         else:
             self._send(404, JSON, b'{"paths": ["/live", "/ready", "/metrics"]}\n')

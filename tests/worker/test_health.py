@@ -21,6 +21,7 @@ from storage import jobs
 from tests.operations import asked, expressions
 from tests.services import free_port
 from tests.worker.test_service import PATIENCE, ROOT, Service, Worker, document, pictures
+from worker.pulse import STILL
 from worker.transactions import transaction
 
 __all__ = ["document", "pictures"]
@@ -196,6 +197,24 @@ def test_while_the_broker_is_away_the_worker_is_not_ready_but_live(watched: Watc
     watched.await_ready()
 
 
+def test_a_broker_that_hangs_does_not_make_the_worker_look_dead(
+    watched: Watched, document: str
+) -> None:
+    frozen = watched.redis.process
+    assert frozen is not None
+    frozen.send_signal(signal.SIGSTOP)
+    try:
+        until = time.monotonic() + STILL + 5
+        while time.monotonic() < until:
+            assert watched.faults("/live") == []
+            time.sleep(1)
+        assert any("broker" in fault for fault in watched.faults("/ready"))
+    finally:
+        frozen.send_signal(signal.SIGCONT)
+    watched.await_ready()
+    assert watched.wait(watched.submit("ada", document)).verdict == "accept"
+
+
 def test_a_probe_of_a_worker_that_hangs_fails(watched: Watched) -> None:
     process = watched.worker.process
     process.send_signal(signal.SIGSTOP)
@@ -209,6 +228,7 @@ def test_a_probe_of_a_worker_that_hangs_fails(watched: Watched) -> None:
 
 def test_a_path_that_is_none_of_ours_is_not_found(watched: Watched) -> None:
     assert watched.get("/")[0] == 404
+    assert watched.get("/live?verbose")[0] == 200
 
 
 def test_every_metric_that_alerts_and_dashboard_ask_for_is_there(
@@ -275,9 +295,7 @@ def test_a_port_that_is_taken_is_said_at_the_start(watched: Watched, tmp_path: P
     assert "Traceback" not in second.text
 
 
-def test_a_worker_that_is_stopping_is_not_ready_and_then_nobody_answers_the_doctor(
-    watched: Watched,
-) -> None:
+def test_where_no_worker_runs_the_doctor_says_what_to_do(watched: Watched) -> None:
     assert watched.worker.end() == 0
     with pytest.raises(OSError, match="refused"):
         watched.get("/live")

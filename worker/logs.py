@@ -73,6 +73,7 @@ def take_over() -> None:
     """For a process of ours alone: warnings and errors that nobody catches are log lines, too."""
     logging.captureWarnings(True)
     sys.excepthook, threading.excepthook = _log_uncaught, _log_uncaught_in_thread
+    sys.unraisablehook = _log_unraisable
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
@@ -85,6 +86,10 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -
 def _log_uncaught_in_thread(found: threading.ExceptHookArgs) -> None:
     if found.exc_value is not None and not issubclass(found.exc_type, SystemExit):
         _log_uncaught(found.exc_type, found.exc_value, found.exc_traceback)
+
+
+def _log_unraisable(found: sys.UnraisableHookArgs) -> None:
+    _log_uncaught(found.exc_type, found.exc_value or found.exc_type(), found.exc_traceback)
 
 
 def _rendering(form: str) -> list[Processor]:

@@ -20,8 +20,9 @@ from storage import backlog
 from storage.database import Sessions, make_sessions
 from storage.errors import DatabaseNotMigrated
 from storage.tables import utc_now
-from worker import metrics, queues
+from worker import metrics
 from worker.logs import get_logger
+from worker.queues import Queues
 from worker.runtime import Runtime, make_images
 from worker.settings import Settings
 from worker.transactions import transaction
@@ -81,7 +82,7 @@ def watches(settings: Settings, runtime: Runtime) -> list[Watch]:
     """A watch for everything that a job needs. In prefork each child loads its own model."""
     found = [
         Watch("database", _database(make_sessions(settings.database_url))),
-        Watch("broker", lambda: _broker(settings)),
+        Watch("broker", _broker(Queues(settings))),
         Watch("store", make_images(hurried(settings)).check),
     ]
     return (
@@ -121,8 +122,11 @@ def _model(runtime: Runtime) -> None:
         raise CheckpointError("the model is not loaded")
 
 
-def _broker(settings: Settings) -> None:
-    found = queues.look(settings)
-    for (queue, priority), messages in found.waiting.items():
-        metrics.QUEUE_MESSAGES.labels(queue, priority).set(messages)
-    metrics.MESSAGES_HELD.set(found.held)
+def _broker(queues: Queues) -> Callable[[], None]:
+    def look() -> None:
+        found = queues.look()
+        for (queue, priority), messages in found.waiting.items():
+            metrics.QUEUE_MESSAGES.labels(queue, priority).set(messages)
+        metrics.MESSAGES_HELD.set(found.held)
+
+    return look

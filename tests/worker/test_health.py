@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from model.checkpoint import load_checkpoint, save_checkpoint
@@ -77,6 +78,15 @@ class Watched(Service):
         """The sum of the samples that have these labels."""
         rows = self.samples().get(name, [])
         return sum(value for found, value in rows if labels.items() <= found.items())
+
+    def compose_check(self) -> int:
+        """The exit code of the check in docker-compose.yml, sent to this worker's port."""
+        compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+        _, _, *arguments = compose["services"]["worker"]["healthcheck"]["test"]
+        given = compose["services"]["worker"]["environment"]["SIGCTL_HEALTH_PORT"]
+        arguments = [word.replace(given, str(self.port)) for word in arguments]
+        done = subprocess.run([sys.executable, *arguments], capture_output=True, check=False)
+        return done.returncode
 
     def doctor(self, **variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "worker.cli.main", "doctor", "--live", "--json"]
@@ -167,9 +177,11 @@ def test_the_queue_and_its_oldest_job_are_measured(watched: Watched, document: s
 
 
 def test_while_the_database_is_away_the_worker_is_not_ready_but_live(watched: Watched) -> None:
+    assert watched.compose_check() == 0
     watched.postgres.stop()
     watched.await_ready("The database cannot be used (database_unavailable).")
     assert watched.value("sigctl_part_ready", part="database") == 0
+    assert watched.compose_check() != 0
     watched.postgres.start()
     watched.await_ready()
     assert watched.value("sigctl_part_ready", part="database") == 1

@@ -96,12 +96,17 @@ warnings.warn("do not run as root")
 thread = threading.Thread(target=lambda: 1 / 0)
 thread.start()
 thread.join()
+class Late:
+    def __del__(self):
+        raise ValueError("too late")
+Late()
 raise RuntimeError("a bug")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    warned, in_thread, at_last = map(json.loads, done.stderr.splitlines())
+    warned, in_thread, in_del, at_last = map(json.loads, done.stderr.splitlines())
     assert done.returncode == 1
     assert "do not run as root" in warned["event"]
     assert "ZeroDivisionError" in in_thread["exception"]
+    assert "ValueError: too late" in in_del["exception"]
     assert "RuntimeError: a bug" in at_last["exception"]
     assert (in_thread["level"], at_last["level"]) == ("critical", "critical")

@@ -22,7 +22,7 @@ PRIORITIES = {"interactive": 0, "bulk": 9}
 CONNECT_SECONDS = 5
 # A retry waits inside a worker until its time comes. Without a bound, a long outage of the
 # database would draw the whole queue into the workers' memory.
-WAITING_RETRIES = 1000
+WAITING_RETRIES = 100
 
 
 @cache
@@ -90,7 +90,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 
 
 def transport_options(settings: Settings) -> dict[str, Any]:
-    """The same for every process on this Redis database: the shortest timeout would win."""
+    """The same for every process on this Redis database, which judges every lease by them."""
     return {
         "visibility_timeout": settings.visibility_timeout,
         # Look every second for messages of workers that died; the default is every 100 s.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from celery import Task, shared_task, signals
@@ -20,6 +22,10 @@ from worker.settings import load_settings
 
 log = get_logger(__name__)
 
+# A document that kills its worker takes down whatever is worked on beside it, and all of it comes
+# back together. One at a time, the others are decided, and only the deadly one dies again.
+_suspects = threading.Lock()
+
 
 # typing=False: a call with wrong arguments must reach us, so that its failure is recorded.
 @shared_task(name=TASK, bind=True, typing=False)  # type: ignore[untyped-decorator]
@@ -28,7 +34,8 @@ def verify(self: Task, *values: Any, **named: Any) -> None:
     message = {**dict(zip(FIELDS, values, strict=False)), **named}
     if len(values) > len(FIELDS):
         message["arguments"] = len(values)  # no field has this name, so parsing refuses it
-    result = deliver(message, get_runtime(), retries=self.request.retries or 0)
+    with _alone_if_suspect(self):
+        result = deliver(message, get_runtime(), retries=self.request.retries or 0)
     if isinstance(result, Again):
         _send_again(self, result)
 
@@ -42,6 +49,14 @@ def requeue() -> None:
         log.warning("requeue_failed", reason=str(error))
     else:
         log.info("requeued", jobs=len(sent))
+
+
+def _alone_if_suspect(task: Task) -> AbstractContextManager[object]:
+    """Held by one of those messages at a time whose last holder did not live to acknowledge them."""
+    if not (task.request.delivery_info or {}).get("redelivered"):
+        return nullcontext()
+    log.warning("redelivered", job_id=str((task.request.kwargs or {}).get("job_id"))[:128])
+    return _suspects
 
 
 def _send_again(task: Task, again: Again) -> None:

@@ -52,7 +52,7 @@ def requeue() -> None:
 
 
 def _alone_if_suspect(task: Task) -> AbstractContextManager[object]:
-    """Held by one of those messages at a time whose last holder did not live to acknowledge them."""
+    """Held by one message at a time of those whose last holder did not live to acknowledge it."""
     if not (task.request.delivery_info or {}).get("redelivered"):
         return nullcontext()
     log.warning("redelivered", job_id=str((task.request.kwargs or {}).get("job_id"))[:128])

@@ -33,6 +33,7 @@ from worker.settings import Settings, load_settings
 from worker.transactions import transaction
 
 PATIENCE = 1800.0  # seconds for the whole queue
+SIGCTL = (sys.executable, "-m", "worker.cli.main")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +100,12 @@ class Service:
 class Worker:
     """A `celery worker` process."""
 
-    def __init__(self, env: Mapping[str, str], log: Path) -> None:
+    def __init__(self, env: Mapping[str, str], log: Path, *options: str) -> None:
         self._log = log
         clean = {name: v for name, v in os.environ.items() if not name.startswith("SIGCTL_")}
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "worker.cli.main", "worker", "--name", log.stem],
+                [*SIGCTL, "worker", "--name", log.stem, *options],
                 env={**clean, **env},
                 stdout=output,
                 stderr=subprocess.STDOUT,

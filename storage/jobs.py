@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Text, and_, case, cast, select, update
+from sqlalchemy import Text, and_, case, cast, or_, select, update
 from sqlalchemy.orm import Session
 
 from storage import signers
@@ -26,6 +26,7 @@ from storage.tables import (
 )
 
 IDS_AT_ONCE = 1000  # what a query holds on both databases
+CLOCK_TOLERANCE = timedelta(minutes=1)
 
 
 def check_id(job_id: str) -> str:
@@ -176,13 +177,14 @@ def stale(
     *,
     statuses: Sequence[str] = (QUEUED,),
 ) -> list[Job]:
-    """Jobs that have sat in a status for longer than that, or since before then; oldest first."""
-    before = utc_now() - older_than if isinstance(older_than, timedelta) else older_than
-    query = (
-        select(Job)
-        .where(Job.status.in_(statuses), Job.updated_at < before)
-        .order_by(Job.updated_at, Job.id)
-    )
+    """Jobs that have sat in a status for longer than that, or since before then; oldest first.
+
+    A job from the future was touched by a worker whose clock is wrong, and counts as old.
+    """
+    now = utc_now()
+    before = now - older_than if isinstance(older_than, timedelta) else older_than
+    old = or_(Job.updated_at < before, Job.updated_at > now + CLOCK_TOLERANCE)
+    query = select(Job).where(Job.status.in_(statuses), old).order_by(Job.updated_at, Job.id)
     return list(session.scalars(query.execution_options(populate_existing=True)))
 
 

@@ -5,28 +5,36 @@ between is lost. It gives a message to another worker when an hour has passed, w
 lives or not, and judges that by the clocks of the workers. It stops on text that is no envelope.
 
 Here one script takes a message and notes it; the note is a lease, by the clock of Redis, that a
-living worker renews; and what does not belong on the list is set aside. The keys and what they
-hold stay kombu's own.
+living worker renews; what is to be tried later waits in Redis, and not in a worker whose clock may
+be wrong; and what does not belong on the list is set aside. The keys of lists and notes, and what
+they hold, stay kombu's own.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from queue import Empty
 from time import monotonic
 from typing import Any
 
+from celery.worker import state
 from kombu.transport import redis, virtual
 
 from worker.envelopes import MAX_BYTES, envelope_fault
 from worker.logs import get_logger
 
+LATER = "sigctl.later"
+DELAY = "sigctl_delay"
+"""A header: seconds that a message shall wait before it is put on its list."""
 DROPPED = "sigctl.dropped"
 KEPT = 1000
 """So many of the texts that were no envelopes are kept in the list DROPPED, the newest first."""
 RENEWALS = 4
 """A lease is renewed so many times before it would run out."""
+AT_ONCE = 100
+"""So many messages are put back at one look, of which there is one a second."""
 LOOK_SECONDS = 0.25
 """An idle worker is woken by the first of its lists, and looks into the others this often."""
 
@@ -68,6 +76,20 @@ for i = 1, #ARGV do
 end
 """
 
+# A member is the name of the list and, behind a line break, the message.
+PUT_LATER = """
+redis.call('ZADD', KEYS[1], redis.call('TIME')[1] + ARGV[1], KEYS[2] .. '\\n' .. ARGV[2])
+"""
+
+PUT_DUE = """
+local due = {'-inf', redis.call('TIME')[1], 'LIMIT', 0, ARGV[1]}
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], unpack(due))) do
+  local line = string.find(member, '\\n', 1, true)
+  redis.call('ZREM', KEYS[1], member)
+  redis.call('RPUSH', string.sub(member, 1, line - 1), string.sub(member, line + 1))
+end
+"""
+
 EXPIRED = """
 local before = redis.call('TIME')[1] - ARGV[1]
 local page = {'WITHSCORES', 'LIMIT', 0, ARGV[2]}
@@ -105,14 +127,27 @@ class QoS(redis.QoS):
             with self.channel.conn_or_acquire() as client:
                 client.eval(RENEW, 1, self.unacked_index_key, *held)
 
-    def restore_visible(self, *_: Any, num: int | None = None, **__: Any) -> None:
-        """Put back what workers hold that have not renewed their leases."""
+    def restore_visible(self, *_: Any, **__: Any) -> None:
+        """Put back what workers hold that have not renewed their leases, and what is due."""
         with self.channel.conn_or_acquire() as client:
+            client.eval(PUT_DUE, 1, LATER, AT_ONCE)
             keys = (self.unacked_key, self.unacked_index_key)
-            expired = client.eval(EXPIRED, 2, *keys, int(self.visibility_timeout), num or 100)
+            expired = client.eval(EXPIRED, 2, *keys, int(self.visibility_timeout), AT_ONCE)
             for tag, score, note in expired or ():
                 if self._put_back(client, tag, note, score=score):
                     log.warning("message_of_a_lost_worker_returned", tag=_text(tag))
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """Put back what is held, if the worker is stopping and Redis can still be reached.
+
+        A worker that has only lost its connection goes on with what it holds. It cannot say so any
+        more, and the leases run out; by then most of it is decided.
+        """
+        transport = self.channel.connection
+        reachable = transport is not None and transport.client is not None
+        if state.should_stop is not None and reachable:
+            super().restore_unacked(client)
+        self._delivered.clear()
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
         """Put back one message, at the end of its list if `leftmost`."""
@@ -125,7 +160,7 @@ class QoS(redis.QoS):
     ) -> bool:
         push = "LPUSH" if leftmost else "RPUSH"
         try:
-            text, lists = self.channel.as_returned(note)
+            text, lists = self.channel.as_returned(note, lost=bool(score))
         except (ValueError, LookupError, TypeError):  # somebody else wrote it
             text, lists, push = note, [DROPPED], "LPUSH"
         keys = (self.unacked_key, self.unacked_index_key, *lists)
@@ -142,12 +177,12 @@ class Channel(redis.Channel):
     _in_poll: Any = None
     _brpop_sent_at: Any = None
 
-    def as_returned(self, note: Any) -> tuple[str, list[str]]:
-        """A noted message marked as redelivered, and the lists that it belongs to."""
+    def as_returned(self, note: Any, *, lost: bool) -> tuple[str, list[str]]:
+        """A noted message and the lists that it belongs to; marked if its holder was lost."""
         if note is None:
             return "", []
         message, exchange, routing_key = json.loads(note)
-        message["properties"]["delivery_info"]["redelivered"] = True
+        message["properties"]["delivery_info"]["redelivered"] = lost
         priority = self._get_message_priority(message, reverse=False)
         queues = self._lookup(exchange, routing_key)
         return json.dumps(message), [self._q_for_pri(queue, priority) for queue in queues]
@@ -162,6 +197,16 @@ class Channel(redis.Channel):
         if self._kept is None or self._kept.connection_pool is not self.pool:
             self._kept = super()._create_client()
         return self._kept
+
+    def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
+        """Put a message on its list, or where it waits until it is due."""
+        delay = (message.get("headers") or {}).pop(DELAY, None)
+        if delay is None:
+            super()._put(queue, message, **options)
+            return
+        name = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
+        with self.conn_or_acquire() as client:
+            client.eval(PUT_LATER, 2, LATER, name, math.ceil(delay), json.dumps(message))
 
     def _lists(self, queues: Iterable[str]) -> list[str]:
         return [self._q_for_pri(queue, step) for step in self.priority_steps for queue in queues]

@@ -13,6 +13,7 @@ from celery.exceptions import Reject
 from model.errors import ModelError
 from worker import client, logs
 from worker.app import REQUEUE_TASK
+from worker.broker import DELAY
 from worker.delivery import Again, deliver
 from worker.errors import BrokerUnavailable, UnsafePool
 from worker.logs import get_logger
@@ -25,6 +26,7 @@ log = get_logger(__name__)
 # A document that kills its worker takes down whatever is worked on beside it, and all of it comes
 # back together. One at a time, the others are decided, and only the deadly one dies again.
 _suspects = threading.Lock()
+_stopping = threading.Event()
 
 
 # typing=False: a call with wrong arguments must reach us, so that its failure is recorded.
@@ -37,7 +39,7 @@ def verify(self: Task, *values: Any, **named: Any) -> None:
     with _alone_if_suspect(self):
         result = deliver(message, get_runtime(), retries=self.request.retries or 0)
     if isinstance(result, Again):
-        _send_again(self, result)
+        _again(self, result)
 
 
 @shared_task(name=REQUEUE_TASK)  # type: ignore[untyped-decorator]
@@ -59,14 +61,20 @@ def _alone_if_suspect(task: Task) -> AbstractContextManager[object]:
     return _suspects
 
 
-def _send_again(task: Task, again: Again) -> None:
-    """Queue a copy for later. `Task.retry` would drop the message if the broker were away now."""
+def _again(task: Task, again: Again) -> None:
+    """Let the message come again: a copy later, or itself when nothing can be recorded.
+
+    In the latter case its thread waits, so that a worker without a database takes nothing more.
+    """
+    if not again.counted:
+        _stopping.wait(again.delay)
+        raise Reject(str(again.error), requeue=True)
     request = task.request
     copy = task.signature_from_request(
         request,
-        countdown=again.delay,
-        retries=(request.retries or 0) + again.counted,
+        retries=(request.retries or 0) + 1,
         priority=(request.delivery_info or {}).get("priority"),
+        headers={DELAY: again.delay},
     )
     try:
         copy.apply_async()
@@ -114,6 +122,10 @@ def _serve(**_: Any) -> None:
     get_runtime().serve()
 
 
+def _stop_waiting(**_: Any) -> None:
+    _stopping.set()
+
+
 def _close(**_: Any) -> None:
     close_runtimes()
 
@@ -134,5 +146,6 @@ def refuse_cuda_in_children(device: str) -> None:
 signals.setup_logging.connect(_set_up_logging)
 signals.worker_init.connect(_check_before_start)
 signals.worker_process_init.connect(_serve)
+signals.worker_shutting_down.connect(_stop_waiting)
 signals.worker_process_shutdown.connect(_close)
 signals.worker_shutdown.connect(_close)

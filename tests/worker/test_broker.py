@@ -13,7 +13,7 @@ from kombu import Connection
 from kombu.transport import redis as kombu_redis
 
 from worker.app import make_app, transport_options
-from worker.broker import DROPPED, KEPT, Channel, Transport
+from worker.broker import DELAY, DROPPED, KEPT, LATER, Channel, Transport
 from worker.envelopes import MAX_BYTES
 from worker.settings import Settings
 
@@ -179,6 +179,31 @@ def test_leases_go_by_the_clock_of_redis(
     monkeypatch.setattr(kombu_redis, "time", lambda: 1e12)
     channel.qos.restore_visible()
     assert broker.hlen(NOTES) == 1
+
+
+def test_what_is_to_wait_is_put_on_its_list_when_it_is_due(broker, channel, settings) -> None:
+    app = make_app(settings)
+    for job, priority in (("a", 0), ("b", 9)):
+        app.send_task(
+            "sigctl.verify", kwargs={}, task_id=job, priority=priority, headers={DELAY: 30}
+        )
+    channel.qos.restore_visible()
+    assert (jobs_on(broker), broker.zcard(LATER)) == ([], 2)
+    for member in broker.zrange(LATER, 0, -1):
+        broker.zincrby(LATER, -31, member)
+    channel.qos.restore_visible()
+    assert (jobs_on(broker), jobs_on(broker, "q\x06\x169")) == (["a"], ["b"])
+    assert broker.zcard(LATER) == 0
+    message = json.loads(take(broker, channel)[1])
+    assert not message["properties"]["delivery_info"].get("redelivered")
+
+
+def test_what_a_worker_returns_itself_is_not_marked(broker, channel, send) -> None:
+    send("a")
+    take(broker, channel)
+    (tag,) = broker.zrange(INDEX, 0, -1)
+    channel.qos.reject(tag, requeue=True)
+    assert not json.loads(broker.lindex("q", 0))["properties"]["delivery_info"]["redelivered"]
 
 
 def test_what_is_no_envelope_is_kept_where_nobody_trips_over_it(broker, channel, send) -> None:

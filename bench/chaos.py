@@ -46,6 +46,7 @@ SETTINGS = {
     "S3_RETRIES": "1",
     "RETRY_DELAY": "0.5",
     "RETRY_DELAY_MAX": "5",
+    "MAX_RETRIES": "10",
     "VISIBILITY_TIMEOUT": "8",
     "REQUEUE_AFTER": "20",
     "CONCURRENCY": "8",

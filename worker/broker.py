@@ -21,6 +21,7 @@ from typing import Any
 
 from celery.worker import state
 from kombu.transport import redis, virtual
+from redis.exceptions import ConnectionError as ConnectionLost
 
 from worker.envelopes import MAX_BYTES, envelope_fault
 from worker.logs import get_logger
@@ -190,8 +191,11 @@ class Channel(redis.Channel):
     def _create_client(self, asynchronous: bool = False) -> Any:
         """One client for as long as the channel has one pool of connections.
 
-        Kombu makes another for every message it notes, which takes as long as a query.
+        Kombu makes another for every message it notes, which takes as long as a query. And on a
+        channel that was closed with its lost connection it fails in a way that ends the worker.
         """
+        if self.connection is None or self.connection.client is None:
+            raise ConnectionLost("the channel was closed with its connection")
         if asynchronous:
             return super()._create_client(asynchronous=True)
         if self._kept is None or self._kept.connection_pool is not self.pool:

@@ -246,3 +246,19 @@ def test_a_note_that_cannot_be_returned_does_not_keep_the_others(broker, channel
     channel.qos.restore_visible()
     assert jobs_on(broker) == ["a"]
     assert broker.lrange(DROPPED, 0, -1) == ["no JSON"]
+
+
+def test_an_acknowledgement_after_the_connection_is_an_error_of_the_connection(
+    broker, settings, send
+) -> None:
+    send("a")
+    options = transport_options(settings)
+    with Connection(settings.broker_url, transport=Transport, transport_options=options) as made:
+        channel = made.channel()
+        channel.connection._deliver = lambda message, _queue: hold(channel, message)
+        channel._taken(*take(redis.Redis(connection_pool=channel.pool), channel))
+        (tag,) = broker.zrange(INDEX, 0, -1)
+        made.collect()
+        with pytest.raises(channel.connection_errors):
+            channel.qos.ack(tag)
+    assert broker.hlen(NOTES) == 1  # it comes back, and is found to be decided

@@ -3,7 +3,7 @@
 Starts Redis, PostgreSQL, an S3 server behind a proxy that spoils a tenth of the reads, and two
 worker processes on this machine; sends jobs at an even pace, some without a row and some several
 times; and meanwhile kills and stops workers, restarts the servers, makes Redis forget everything,
-lets PostgreSQL hang and moves the workers' clocks.
+lets PostgreSQL hang and moves the workers' clocks. Then once more with SQLite, whose disk it fills.
 
     python -m bench.chaos [--data DIR] [--short] [--seed 7] [--json FILE]
 
@@ -30,7 +30,7 @@ from rich.progress import Progress
 
 from bench.crew import PRELOAD, Crew, await_ready
 from bench.documents import REFERENCES, Corpus, corpus, crop, first, signer_id
-from bench.outages import cut, lose_memory, restart
+from bench.outages import cut, fill, lose_memory, restart, small_disk
 from bench.service import Service, service
 from bench.upstream import Answer, Question, Upstream, Watch, questions
 from storage.tables import VERDICTS
@@ -40,6 +40,7 @@ DOCUMENTS = 200
 PLACES = 2
 PATIENCE = 90.0  # seconds for what is left when everything runs again
 CUT_SECONDS = 20.0
+FULL_SECONDS = 5.0
 CLOCKS = (3600, -3600, 86_400, -600)
 SETTINGS = {
     "S3_READ_TIMEOUT": "2",
@@ -60,13 +61,14 @@ class Plan:
 
     jobs: int
     seconds: float
-    kills: int
-    stops: int
-    redis_restarts: int
-    redis_losses: int
-    database_restarts: int
-    database_cuts: int
-    clock_moves: int
+    kills: int = 0
+    stops: int = 0
+    redis_restarts: int = 0
+    redis_losses: int = 0
+    database_restarts: int = 0
+    database_cuts: int = 0
+    clock_moves: int = 0
+    disk_fills: int = 0
     pause: float  # mean seconds between two of them
 
 
@@ -82,6 +84,7 @@ FULL = Plan(
     clock_moves=4,
     pause=4,
 )
+DISK = Plan(jobs=200, seconds=40, kills=2, disk_fills=3, pause=2)
 SHORT = Plan(
     jobs=150,
     seconds=25,
@@ -90,10 +93,10 @@ SHORT = Plan(
     redis_restarts=1,
     redis_losses=1,
     database_restarts=1,
-    database_cuts=0,
     clock_moves=1,
     pause=3,
 )
+SHORT_DISK = Plan(jobs=60, seconds=10, disk_fills=1, pause=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +114,6 @@ class Count:
     longest_delay: float
     second_runs: int
     redelivered: int
-    sent_again_by_row: int
     read_faults: Mapping[str, int]
     acts: Mapping[str, int]
 
@@ -124,29 +126,45 @@ class Count:
 def main() -> None:
     """Run, print the table in Markdown, and exit by what it says."""
     options = _options()
-    plan = SHORT if options.short else FULL
-    with tempfile.TemporaryDirectory() as made:
+    plan, disk_plan = (SHORT, SHORT_DISK) if options.short else (FULL, DISK)
+    how: dict[str, Any] = {"seed": options.seed, "logs": options.logs}
+    with tempfile.TemporaryDirectory() as made, small_disk() as disk:
         found = corpus(options.data, Path(made) / "generated")
-        count = run(plan, found, options.checkpoint, seed=options.seed, logs=options.logs)
-    print(markdown(count))
+        counts = {"PostgreSQL": run(plan, found, options.checkpoint, **how)}
+        if disk is None:
+            print("Only root may mount a small disk to fill, so SQLite's is left alone.")
+        else:
+            counts["SQLite"] = run(disk_plan, found, options.checkpoint, disk=disk, **how)
+    print(markdown(counts))
     if options.json:
-        options.json.write_text(json.dumps(asdict(count), indent=2) + "\n")
-    sys.exit(not count.good)
+        named = {name: asdict(count) for name, count in counts.items()}
+        options.json.write_text(json.dumps(named, indent=2) + "\n")
+    sys.exit(not all(count.good for count in counts.values()))
 
 
 def run(
-    plan: Plan, found: Corpus, checkpoint: Path, *, seed: int, logs: Path | None = None
+    plan: Plan,
+    found: Corpus,
+    checkpoint: Path,
+    *,
+    seed: int,
+    disk: Path | None = None,
+    logs: Path | None = None,
 ) -> Count:
-    """Do what the plan says and count; the workers' logs are copied to `logs`."""
+    """Do what the plan says and count; the workers' logs are copied to `logs`.
+
+    With a `disk`, the database is SQLite and lies there.
+    """
     rng = random.Random(seed)
-    with service(checkpoint, **SETTINGS) as running:
+    url = {} if disk is None else {"DATABASE_URL": f"sqlite:///{disk}/sigctl.db"}
+    with service(checkpoint, **SETTINGS, **url) as running:
         documents = _documents(running, found)
         calm = _calm(running, documents)
         endpoint = str(running.settings.s3_endpoint)
         with fault_proxy(endpoint, share=0.1, seed=seed) as proxy:
             running.env["SIGCTL_S3_ENDPOINT"] = proxy.endpoint
             asked = questions(documents, plan.jobs, "job-", rng)
-            return _storm(plan, running, asked, calm, proxy, rng, logs)
+            return _storm(plan, running, asked, calm, proxy, rng, disk, logs)
 
 
 def _documents(running: Service, found: Corpus) -> list[tuple[str, str]]:
@@ -185,6 +203,7 @@ def _storm(
     calm: Mapping[tuple[str, str], str],
     proxy: FaultProxy,
     rng: random.Random,
+    disk: Path | None,
     logs: Path | None,
 ) -> Count:
     crew = Crew(running, PLACES, rng)
@@ -195,7 +214,7 @@ def _storm(
     try:
         with watch as seen, Progress(transient=True) as bar:
             upstream.start()
-            acts = _acts(plan, running, crew, upstream, seen.answers)
+            acts = _acts(plan, running, crew, upstream, seen.answers, disk)
             rng.shuffle(acts)
             for name, act in bar.track(acts, description="Faults"):
                 time.sleep(rng.uniform(0, 2 * plan.pause))
@@ -222,6 +241,7 @@ def _acts(
     crew: Crew,
     upstream: Upstream,
     answers: Mapping[str, Answer],
+    disk: Path | None,
 ) -> Acts:
     redis, postgres = running.servers["redis"], running.servers["postgres"]
 
@@ -236,6 +256,8 @@ def _acts(
     acts += [("Redis restarted without its memory", forget)] * plan.redis_losses
     acts += [("PostgreSQL restarted", lambda: restart(postgres))] * plan.database_restarts
     acts += [("PostgreSQL cut off", lambda: cut(postgres, CUT_SECONDS))] * plan.database_cuts
+    if disk is not None:
+        acts += [("disk filled", lambda: fill(disk, FULL_SECONDS))] * plan.disk_fills
     acts += [("clock moved", lambda s=s: crew.move_clock(s)) for s in clocks]  # type: ignore[misc]
     return acts
 
@@ -285,30 +307,34 @@ def _counted(
         longest_delay=max(delays),
         second_runs=crew.log_lines("already_decided"),
         redelivered=crew.log_lines("redelivered"),
-        sent_again_by_row=crew.log_lines("requeued"),
         read_faults=dict(proxy.faults),
         acts=dict(done),
     )
 
 
-def markdown(count: Count) -> str:
-    """The count as a table."""
-    rows: dict[str, Any] = {
+def markdown(counts: Mapping[str, Count]) -> str:
+    """The counts as a table, a column for each database."""
+    columns = [_cells(count) for count in counts.values()]
+    lines = [f"| {' | '.join(['', *counts])} |", "|---" * (len(counts) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(c[name] for c in columns)} |" for name in columns[0]]
+    return "\n".join(lines)
+
+
+def _cells(count: Count) -> dict[str, str]:
+    return {
         "jobs": f"{count.jobs}, in {count.messages} messages",
-        "decided": count.decided,
+        "decided": str(count.decided),
         "failed with a code": _listed(count.failed),
         "lost": _named(count.lost),
         "decided twice": _named(count.twice),
-        "otherwise than in the calm run": _named([f"{i}: {w}" for i, w in count.wrong.items()]),
-        "from sending to decision, median / longest": f"{count.median_delay:.1f} s / "
+        "otherwise than in a calm run": _named([f"{i}: {w}" for i, w in count.wrong.items()]),
+        "from sending to decision, median, longest": f"{count.median_delay:.1f} s, "
         f"{count.longest_delay:.0f} s",
-        "messages redelivered": count.redelivered,
-        "deliveries of jobs that were decided": count.second_runs,
+        "messages redelivered": str(count.redelivered),
+        "deliveries of jobs that were decided": str(count.second_runs),
         "reads spoilt": _listed(count.read_faults),
         "meanwhile": _listed(count.acts),
     }
-    lines = [f"| {name} | {cell} |" for name, cell in rows.items()]
-    return "\n".join(["| | |", "|---|---|", *lines])
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -141,7 +141,6 @@ def service(checkpoint: Path, **variables: str) -> Iterator[Service]:
         for server in (broker, postgres, s3):
             stack.callback(server.stop)
         bucket = new_bucket(config_of(s3))
-        upgrade(postgres.url())
         env = {
             "SIGCTL_BROKER_URL": f"redis://127.0.0.1:{broker.port}/0",
             "SIGCTL_DATABASE_URL": postgres.url(),
@@ -153,8 +152,10 @@ def service(checkpoint: Path, **variables: str) -> Iterator[Service]:
             "SIGCTL_CHECKPOINT": str(checkpoint.resolve()),
             **{f"SIGCTL_{name}": value for name, value in variables.items()},
         }
+        settings = load_settings(env)
+        upgrade(settings.database_url)
         yield Service(
-            settings=load_settings(env),
+            settings=settings,
             env=env,
             bucket=bucket,
             servers={"redis": broker, "postgres": postgres.server, "s3": s3.server},

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,12 +51,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
 class Worker:
     """A `sigctl worker` process and what it logs."""
 
-    def __init__(self, env: dict[str, str], folder: Path, *options: str) -> None:
+    def __init__(
+        self,
+        env: dict[str, str],
+        folder: Path,
+        *options: str,
+        command: Sequence[str] = ("-m", "worker.cli.main", "worker"),
+    ) -> None:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("SIGCTL_")}
         self.log = folder / f"worker-{uuid.uuid4().hex[:6]}.log"
         with self.log.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "worker.cli.main", "worker", *options],
+                [sys.executable, *command, *options],
                 cwd=ROOT,
                 env=clean | env | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
                 stdout=output,
@@ -423,6 +429,28 @@ def test_a_killed_worker_s_jobs_are_decided_by_another(service: Service, documen
     assert service.worker.process.pid != worker.process.pid
     assert {service.wait(job_id).verdict for job_id in jobs} == {"accept"}
     service.worker.await_text("message_of_a_lost_worker_returned")
+
+
+def test_a_document_that_kills_its_worker_is_set_aside_and_the_others_are_decided(
+    service: Service, document: str, pictures: dict[str, bytes]
+) -> None:
+    for worker in service.workers:
+        worker.end()
+    deadly = service.submit("ada", service.bucket.put("deadly.png", pictures["ada0"]))
+    others = [service.submit("ada", document) for _ in range(30)]
+    env = service.env | {"SIGCTL_MAX_DELIVERIES": "3", "SIGCTL_CONCURRENCY": "8"}
+    deaths = 0
+    while not service.is_decided(deadly):
+        worker = Worker(env, service.folder, command=["tests/deadly_worker.py"])
+        service.workers.append(worker)
+        while worker.running() and not service.is_decided(deadly):
+            time.sleep(0.2)
+        deaths += not worker.running()
+    assert deaths == 3
+    outcome = service.wait(deadly)
+    assert outcome.error_code == "poison"
+    assert outcome.error_message.startswith("3 workers took this job")
+    assert {service.wait(job_id).verdict for job_id in others} == {"accept"}
 
 
 def test_a_job_that_takes_its_time_is_not_delivered_again(service: Service, document: str) -> None:

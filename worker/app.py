@@ -6,10 +6,12 @@ is first asked for.
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import cache
 from typing import Any
 
 from celery import Celery
+from celery.schedules import schedstate, schedule
 from kombu.entity import Queue
 
 from worker.errors import NoBroker
@@ -21,9 +23,17 @@ REQUEUE_TASK = "sigctl.requeue"
 PRIORITIES = {"interactive": 0, "bulk": 9}
 CONNECT_SECONDS = 5
 SILENT_SECONDS = 10
-# A retry waits inside a worker until its time comes. Without a bound, a long outage of the
-# database would draw the whole queue into the workers' memory.
-WAITING_RETRIES = 1000
+BEAT_LOOKS = 60  # seconds between two looks at the schedule
+
+
+class Every(schedule):  # type: ignore[misc]
+    """Celery's interval, which does not wait for a future that a wrong clock once told of."""
+
+    def is_due(self, last_run_at: datetime) -> tuple[bool, float]:
+        """Whether it is time, and after how many seconds to look again."""
+        if self.maybe_make_aware(last_run_at) > self.maybe_make_aware(self.now()):
+            return schedstate(is_due=True, next=self.seconds)  # type: ignore[no-any-return]
+        return super().is_due(last_run_at)  # type: ignore[no-any-return]
 
 
 @cache
@@ -81,7 +91,6 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
-        "worker_eta_task_limit": WAITING_RETRIES,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_pool": settings.pool,
         "worker_concurrency": settings.concurrency,
@@ -90,13 +99,14 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "task_time_limit": settings.job_timeout if limited else None,
         "task_soft_time_limit": 0.9 * settings.job_timeout if limited else None,
         "beat_schedule": {
-            "requeue": {"task": REQUEUE_TASK, "schedule": settings.requeue_after / 2}
+            "requeue": {"task": REQUEUE_TASK, "schedule": Every(settings.requeue_after / 2)}
         },
+        "beat_max_loop_interval": min(settings.requeue_after / 2, BEAT_LOOKS),
     }
 
 
 def transport_options(settings: Settings) -> dict[str, Any]:
-    """The same for every process on this Redis database: the shortest timeout would win."""
+    """The same for every process on this Redis database, which judges every lease by them."""
     return {
         "visibility_timeout": settings.visibility_timeout,
         # Look every second for messages of workers that died; the default is every 100 s.

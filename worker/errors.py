@@ -59,3 +59,9 @@ class UnsafePool(WorkerError):
     """A CUDA context does not survive a fork, so prefork workers cannot use the GPU."""
 
     code = "unsafe_pool"
+
+
+class NothingToReplay(WorkerError):
+    """The job has a verdict, and a verdict stands."""
+
+    code = "nothing_to_replay"

@@ -76,7 +76,7 @@ RETRIES = Counter(
 )
 REDELIVERIES = Counter(
     "sigctl_redeliveries",
-    "Jobs taken up although an earlier delivery of them had not ended.",
+    "Messages that came again because the worker that had taken them was lost.",
     registry=REGISTRY,
 )
 MODEL = Info("sigctl_model", "The model that decides here.", registry=REGISTRY)
@@ -91,8 +91,11 @@ QUEUE_MESSAGES = Gauge(
 )
 MESSAGES_HELD = Gauge(
     "sigctl_messages_held",
-    "Messages that workers have taken and not finished, retries that wait included.",
+    "Messages that workers have taken and not finished.",
     registry=REGISTRY,
+)
+MESSAGES_LATER = Gauge(
+    "sigctl_messages_later", "Messages that wait to be tried again.", registry=REGISTRY
 )
 QUEUE_AGE = Gauge(
     "sigctl_queue_age_seconds",

@@ -69,9 +69,6 @@ def verify(
             return begun.standing
         if begun.deliveries > max_deliveries:
             return fail(request, POISON, _poison(begun.deliveries), sessions=sessions)
-        if begun.deliveries > 1:
-            metrics.REDELIVERIES.inc()
-            log.warning("redelivered", deliveries=begun.deliveries)
         progress = Progress()
         try:
             canvas = _canvas(request, images, embedder, max_pixels, progress)

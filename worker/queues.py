@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.app import PRIORITIES, make_app, queues
+from worker.broker import LATER
 from worker.errors import BrokerUnavailable
 from worker.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backlog:
-    """Messages by (queue, priority), and those that workers have taken and not finished."""
+    """Messages by (queue, priority).
+
+    `held` are those that workers have taken and not finished, `later` those to be tried again.
+    """
 
     waiting: Mapping[tuple[str, str], int]
     held: int
+    later: int
 
 
 class Queues:
@@ -62,9 +67,9 @@ class Queues:
         with self._channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
             for key in lists.values():
                 pipe.llen(key)
-            pipe.hlen(self._channel.unacked_key)
-            *lengths, held = pipe.execute()
-        return Backlog(waiting=dict(zip(lists, lengths, strict=True)), held=held)
+            pipe.hlen(self._channel.unacked_key).zcard(LATER)
+            *lengths, held, later = pipe.execute()
+        return Backlog(waiting=dict(zip(lists, lengths, strict=True)), held=held, later=later)
 
 
 def look(settings: Settings) -> Backlog:

@@ -128,5 +128,6 @@ def _broker(queues: Queues) -> Callable[[], None]:
         for (queue, priority), messages in found.waiting.items():
             metrics.QUEUE_MESSAGES.labels(queue, priority).set(messages)
         metrics.MESSAGES_HELD.set(found.held)
+        metrics.MESSAGES_LATER.set(found.later)
 
     return look

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from celery import Task, shared_task, signals
@@ -11,6 +13,7 @@ from celery.exceptions import Reject
 from model.errors import ModelError
 from worker import client, logs, metrics, status
 from worker.app import REQUEUE_TASK
+from worker.broker import DELAY
 from worker.delivery import INTERNAL_ERROR, Again, about, deliver
 from worker.errors import BrokerUnavailable, UnsafePool
 from worker.health import HealthStep
@@ -24,6 +27,11 @@ log = get_logger(__name__)
 
 __all__ = ["requeue", "status", "verify"]  # `status` for the command that it registers
 
+# A document that kills its worker takes down whatever is worked on beside it, and all of it comes
+# back together. One at a time, the others are decided, and only the deadly one dies again.
+_suspects = threading.Lock()
+_stopping = threading.Event()
+
 
 # typing=False: a call with wrong arguments must reach us, so that its failure is recorded.
 @shared_task(name=TASK, bind=True, typing=False)  # type: ignore[untyped-decorator]
@@ -33,10 +41,11 @@ def verify(self: Task, *values: Any, **named: Any) -> None:
     if len(values) > len(FIELDS):
         message["arguments"] = len(values)  # no field has this name, so parsing refuses it
     with about(message):
-        result = deliver(message, get_runtime(), retries=self.request.retries or 0)
+        with _alone_if_suspect(self):
+            result = deliver(message, get_runtime(), retries=self.request.retries or 0)
         if isinstance(result, Again):
             metrics.RETRIES.labels(getattr(result.error, "code", INTERNAL_ERROR)).inc()
-            _send_again(self, result)
+            _again(self, result)
 
 
 @shared_task(name=REQUEUE_TASK)  # type: ignore[untyped-decorator]
@@ -50,14 +59,29 @@ def requeue() -> None:
         log.info("requeued", jobs=len(sent))
 
 
-def _send_again(task: Task, again: Again) -> None:
-    """Queue a copy for later. `Task.retry` would drop the message if the broker were away now."""
+def _alone_if_suspect(task: Task) -> AbstractContextManager[object]:
+    """Held by one message at a time of those whose last holder did not live to acknowledge it."""
+    if not (task.request.delivery_info or {}).get("redelivered"):
+        return nullcontext()
+    metrics.REDELIVERIES.inc()
+    log.warning("redelivered")
+    return _suspects
+
+
+def _again(task: Task, again: Again) -> None:
+    """Let the message come again: a copy later, or itself when nothing can be recorded.
+
+    In the latter case its thread waits, so that a worker without a database takes nothing more.
+    """
+    if not again.counted:
+        _stopping.wait(again.delay)
+        raise Reject(str(again.error), requeue=True)
     request = task.request
     copy = task.signature_from_request(
         request,
-        countdown=again.delay,
-        retries=(request.retries or 0) + again.counted,
+        retries=(request.retries or 0) + 1,
         priority=(request.delivery_info or {}).get("priority"),
+        headers={DELAY: again.delay},
     )
     try:
         copy.apply_async()
@@ -108,6 +132,10 @@ def _serve(**_: Any) -> None:
     get_runtime().serve()
 
 
+def _stop_waiting(**_: Any) -> None:
+    _stopping.set()
+
+
 def _close(**_: Any) -> None:
     close_runtimes()
 
@@ -129,5 +157,6 @@ signals.celeryd_init.connect(_set_up_logging)  # Celery asks for it only later
 signals.setup_logging.connect(_set_up_logging)
 signals.worker_init.connect(_check_before_start)
 signals.worker_process_init.connect(_serve)
+signals.worker_shutting_down.connect(_stop_waiting)
 signals.worker_process_shutdown.connect(_close)
 signals.worker_shutdown.connect(_close)

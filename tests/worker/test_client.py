@@ -14,9 +14,9 @@ from tests.fakes import FakeEmbedder, Trouble, ink
 from tests.worker.conftest import Desk
 from worker import client
 from worker.app import make_app
-from worker.broker import envelope_fault
 from worker.enrolment import enroll
-from worker.errors import BrokerUnavailable, InvalidMessage, NotDecided
+from worker.envelopes import envelope_fault
+from worker.errors import BrokerUnavailable, InvalidMessage, NotDecided, NothingToReplay
 from worker.runtime import Runtime, get_runtime
 from worker.settings import Settings
 
@@ -191,3 +191,36 @@ def test_requeue_by_default_waits_as_long_as_the_settings_say(
     with get_runtime(queued).sessions.begin() as session:
         jobs.get(session, job_id).updated_at -= timedelta(seconds=queued.requeue_after + 1)
     assert client.requeue(settings=queued) == [job_id]
+
+
+def test_a_job_that_failed_is_asked_again_under_the_id_of_a_successor(
+    runtime: Runtime, desk: Desk, settings: Settings
+) -> None:
+    document = (desk.inbox / "late.png").as_uri()
+    client.submit("ada", document, job_id="j", metadata={"branch": 3}, settings=settings)
+    failed = client.wait("j", timeout=0, settings=settings)
+    assert failed.error_code == "image_not_found"
+    desk.put("late.png", ink(0.1))
+    assert client.replay("j", settings=settings) == "j~2"
+    again = client.wait("j~2", timeout=0, settings=settings)
+    assert (again.verdict, again.document, again.upstream) == ("accept", document, {"branch": 3})
+    assert client.wait("j", timeout=0, settings=settings) == failed
+    assert client.replay("j", settings=settings) == "j~2"
+    with pytest.raises(NothingToReplay, match="j~2 has a verdict"):
+        client.replay("j~2", settings=settings)
+
+
+def test_a_job_without_a_decision_is_replayed_as_it_is(queued: Settings, redis_url: str) -> None:
+    job = client.submit("ada", "s3://scans/1.png", settings=queued)
+    assert client.replay(job, settings=queued) == job
+    assert len(messages(redis_url)) == 2
+
+
+def test_an_id_without_room_for_a_successor_is_said_to_be_so(
+    runtime: Runtime, desk: Desk, settings: Settings
+) -> None:
+    job = client.submit(
+        "ada", (desk.inbox / "none.png").as_uri(), job_id="j" * 128, settings=settings
+    )
+    with pytest.raises(InvalidMessage, match="job_id cannot be used"):
+        client.replay(job, settings=settings)

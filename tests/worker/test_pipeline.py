@@ -20,7 +20,6 @@ from storage.reference_cache import ReferenceCache
 from storage.tables import Decision, Job
 from tests.fakes import BLANK, FakeEmbedder, Trouble, ink
 from tests.worker.conftest import Desk
-from worker import metrics
 from worker.enrolment import enroll
 from worker.ledger import Ledger
 from worker.messages import VerifyRequest
@@ -275,22 +274,6 @@ def test_a_job_whose_workers_keep_dying_is_set_aside(
     outcome = run(request, embedder=Deadly(), max_deliveries=3)
     assert outcome.error_code == "poison"
     assert "3 workers" in str(outcome.error_message)
-
-
-def test_a_job_whose_delivery_left_no_trace_is_counted_and_logged_when_it_comes_again(
-    run: Verify, ada: str, sessions: Sessions, desk: Desk, caplog: pytest.LogCaptureFixture
-) -> None:
-    def count() -> float:
-        return metrics.REGISTRY.get_sample_value("sigctl_redeliveries_total") or 0
-
-    request, before = asked(desk.put("a.png", ink(0.3))), count()
-    with sessions.begin() as session:  # a worker that took it and died
-        jobs.start(session, [request.as_row()])
-    assert run(request).verdict == "accept"
-    assert count() == before + 1
-    assert "redelivered" in caplog.text
-    assert run(asked(desk.put("b.png", ink(0.3)), job_id="j2")).verdict == "accept"
-    assert count() == before + 1
 
 
 @pytest.fixture

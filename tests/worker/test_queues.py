@@ -6,6 +6,7 @@ import redis
 from tests.services import Server
 from worker import client, queues
 from worker.app import make_app
+from worker.broker import LATER
 from worker.errors import BrokerUnavailable
 from worker.queues import Queues
 from worker.settings import Settings
@@ -19,13 +20,14 @@ def test_messages_are_counted_by_queue_and_priority(redis_url: str, sqlite_url: 
     make_app(settings).send_task("sigctl.train.anything")
     with redis.Redis.from_url(redis_url) as broker:
         broker.hset("unacked", "tag", "taken by a worker")
+        broker.zadd(LATER, {"a retry": 1e12, "another": 1e12})
     found = queues.look(settings)
     assert {key: count for key, count in found.waiting.items() if count} == {
         ("counted", "interactive"): 1,
         ("counted", "bulk"): 2,
         ("sigctl.train", "interactive"): 1,
     }
-    assert found.held == 1
+    assert (found.held, found.later) == (1, 2)
 
 
 def test_a_broker_that_was_away_is_asked_again(own_redis: Server) -> None:

@@ -126,6 +126,7 @@ def _as_json(
             "workers": [asdict(worker) for worker in workers],
             "queues": waiting,
             "held_by_workers": backlog.held,
+            "to_be_tried_again": backlog.later,
             "jobs": record,
             "warnings": list(warnings),
         }
@@ -139,7 +140,7 @@ def _tell(
         rows = ((w.name, show.short(w.model), w.engine, w.pool, w.at_work) for w in workers)
         show.table(WORKERS, rows)
     show.table(QUEUES, ((*key, messages) for key, messages in backlog.waiting.items()))
-    show.say(f"{backlog.held} messages are held by workers.")
+    show.say(f"Held by workers: {backlog.held}. To be tried again later: {backlog.later}.")
     if jobs is not None:
         if jobs.oldest is None:
             show.say("All jobs are decided.")

@@ -181,13 +181,16 @@ def test_running_workers_are_told_in_a_table_with_what_is_wrong(
     ]
     jobs = live.Jobs(oldest=61.0, quiet=2, failed=7)
     warnings = list(live._warnings(some, jobs))
-    live._tell(some, Backlog(waiting={("sigctl.verify", "bulk"): 5}, held=4), jobs, warnings)
+    live._tell(
+        some, Backlog(waiting={("sigctl.verify", "bulk"): 5}, held=4, later=6), jobs, warnings
+    )
     out = " ".join(capsys.readouterr().out.split())
     assert f"celery@a {'a' * 12} PyTorch threads 3" in out
     assert "celery@b: The loop has stood still." in out
     assert "The workers use 2 models" in out
     assert "2 undecided jobs have not been heard of for ten minutes" in out
     assert "submitted 61 s ago" in out
+    assert "Held by workers: 4. To be tried again later: 6." in out
 
 
 def test_stores_and_buckets_on_a_server_are_tried(

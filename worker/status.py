@@ -10,6 +10,7 @@ from celery.worker import state
 from celery.worker.control import inspect_command
 
 from worker.app import make_app
+from worker.errors import BrokerUnavailable
 from worker.pulse import PULSE
 from worker.runtime import get_runtime
 from worker.settings import Settings
@@ -47,10 +48,16 @@ def answer(_panel: Any, **_: Any) -> dict[str, Any]:
 
 
 def ask(settings: Settings, patience: float = PATIENCE) -> list[Status]:
-    """The workers that answer within `patience` seconds, by name. Raises what kombu does."""
-    control = make_app(settings).control
-    replies = control.broadcast(COMMAND, reply=True, timeout=patience) or []
-    found = [_status(name, values) for reply in replies for name, values in reply.items()]
+    """The workers that answer within `patience` seconds, by name. Raises BrokerUnavailable."""
+    app = make_app(settings)
+    with app.connection_for_write() as connection:
+        try:
+            replies = app.control.broadcast(
+                COMMAND, reply=True, timeout=patience, connection=connection
+            )
+        except (OSError, *connection.connection_errors, *connection.channel_errors) as error:
+            raise BrokerUnavailable(f"The broker does not answer: {error}") from error
+    found = [_status(name, values) for reply in replies or () for name, values in reply.items()]
     return sorted(found, key=lambda status: status.name)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -267,6 +268,8 @@ def test_the_doctor_asks_the_running_workers(watched: Watched) -> None:
     assert worker["model"] == watched.runtime.embedder.model_id
     assert (worker["pool"], worker["at_work"], worker["fault"]) == ("threads", 0, None)
     assert found["warnings"] == []
+    with redis.Redis.from_url(watched.redis_url) as broker:
+        assert broker.hlen("unacked") == 0  # the answer is not held for anybody
 
 
 def test_the_doctor_sees_that_two_workers_use_different_models(

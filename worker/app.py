@@ -99,7 +99,12 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "task_time_limit": settings.job_timeout if limited else None,
         "task_soft_time_limit": 0.9 * settings.job_timeout if limited else None,
         "beat_schedule": {
-            "requeue": {"task": REQUEUE_TASK, "schedule": Every(settings.requeue_after / 2)}
+            "requeue": {
+                "task": REQUEUE_TASK,
+                "schedule": Every(settings.requeue_after / 2),
+                # Rounds that found no worker do not add up.
+                "options": {"expires": settings.requeue_after / 2},
+            }
         },
         "beat_max_loop_interval": min(settings.requeue_after / 2, BEAT_LOOKS),
     }

@@ -222,11 +222,14 @@ class Channel(redis.Channel):
         keys = [*self._lists(queues), self.unacked_key, self.unacked_index_key, DROPPED]
         return ("EVAL", TAKE, len(keys), *keys, MAX_BYTES, KEPT)
 
-    def _brpop_start(self, timeout: float | None = None) -> None:  # noqa: ARG002  (kombu's)
+    def _brpop_start(self, timeout: float | None = None) -> None:
         """Ask for a message; or, after an answer of none, for a sign that there is one.
 
         The sign is a message moved to where it is. Unlike BRPOP it takes nothing.
         """
+        if self._chats():
+            super()._brpop_start(timeout)
+            return
         queues = self._queue_cycle.consume(len(self.active_queues))
         if not queues:
             return
@@ -236,6 +239,8 @@ class Channel(redis.Channel):
         self.client.connection.send_command(*(look if self._waiting else self._take(queues)))
 
     def _brpop_read(self, **options: Any) -> bool:
+        if self._chats():
+            return bool(super()._brpop_read(**options))
         waited, self._waiting = self._waiting, False
         try:
             answer = self.client.parse_response(self.client.connection, "EVAL", **options)
@@ -249,6 +254,10 @@ class Channel(redis.Channel):
             self._waiting = not waited
             raise Empty
         return self._taken(*answer)
+
+    def _chats(self) -> bool:
+        """Whether it waits for answers of workers, which are no tasks and not acknowledged."""
+        return any(queue.endswith(".pidbox") for queue in self.active_queues)
 
     def _taken(self, source: bytes, text: bytes, noted: int) -> bool:
         queue = _text(source).rsplit(self.sep, 1)[0]

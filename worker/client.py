@@ -98,15 +98,18 @@ def requeue(
 ) -> list[str]:
     """Send again every job that nothing was heard of for `older_than` (seconds, or a timedelta).
 
-    The default is SIGCTL_REQUEUE_AFTER. Returns the ids of the jobs sent, oldest first. A job
-    whose first message still exists is decided once all the same. Raises BrokerUnavailable.
+    The default is SIGCTL_REQUEUE_AFTER. A job that the broker still has a message of only waits
+    its turn, and is left to it. Returns the ids of the jobs sent, oldest first. Raises
+    BrokerUnavailable.
     """
     runtime = get_runtime(settings)
     if older_than is None:
         older_than = runtime.settings.requeue_after
     age = older_than if isinstance(older_than, timedelta) else timedelta(seconds=older_than)
     with transaction(runtime.sessions) as session:
-        requests = [_request(job) for job in jobs.stale(session, age, statuses=UNDECIDED)]
+        stale = [_request(job) for job in jobs.stale(session, age, statuses=UNDECIDED)]
+    known = _known_to_broker(runtime.settings) if stale else set()
+    requests = [request for request in stale if request.job_id not in known]
     for request in requests:
         _dispatch(request, runtime)
         _note_sent(request, runtime)
@@ -182,6 +185,15 @@ def _send(request: VerifyRequest, settings: Settings, priority: Priority) -> Non
             " `sigctl requeue` will send it.",
             job_id=request.job_id,
         ) from error
+
+
+def _known_to_broker(settings: Settings) -> set[str]:
+    if settings.broker_url is None:
+        return set()
+    from worker.app import make_app
+    from worker.waiting import job_ids
+
+    return job_ids(make_app(settings))
 
 
 def _run_here(request: VerifyRequest, runtime: Runtime) -> None:

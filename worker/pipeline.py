@@ -149,6 +149,7 @@ def _logged(outcome: Outcome) -> Outcome:
         score=outcome.score,
         threshold=outcome.threshold,
         code=outcome.error_code,
+        reason=outcome.error_message,
         total_ms=outcome.total_ms,
     )
     return outcome

@@ -262,3 +262,16 @@ def test_an_acknowledgement_after_the_connection_is_an_error_of_the_connection(
         with pytest.raises(channel.connection_errors):
             channel.qos.ack(tag)
     assert broker.hlen(NOTES) == 1  # it comes back, and is found to be decided
+
+
+def test_answers_of_workers_are_not_taken_for_tasks(broker, channel, send) -> None:
+    channel._active_queues.append("x.reply.celery.pidbox")
+    channel._update_queue_cycle()
+    channel.client.connection = channel.client.connection_pool.get_connection()
+    heard: list[Any] = []
+    channel.connection._deliver = lambda message, queue: heard.append((message, queue))
+    broker.lpush("x.reply.celery.pidbox", json.dumps({"pong": 1}))
+    channel._brpop_start()
+    assert channel._brpop_read()
+    assert heard == [({"pong": 1}, "x.reply.celery.pidbox")]
+    assert broker.hlen(NOTES) == broker.llen(DROPPED) == 0

@@ -32,8 +32,6 @@ DELAY = "sigctl_delay"
 DROPPED = "sigctl.dropped"
 KEPT = 1000
 """So many of the texts that were no envelopes are kept in the list DROPPED, the newest first."""
-CHATTER = ".pidbox"
-"""The end of the names of queues on which workers answer questions about themselves."""
 RENEWALS = 4
 """A lease is renewed so many times before it would run out."""
 AT_ONCE = 100
@@ -262,26 +260,20 @@ class Channel(redis.Channel):
     def _taken(self, source: bytes, text: bytes, noted: int) -> bool:
         queue = _text(source).rsplit(self.sep, 1)[0]
         self._queue_cycle.rotate(queue)
-        chatter = queue.endswith(CHATTER)
-        message, fault = _read(text, envelope=not chatter)
+        message, fault = _read(text)
         if fault is None:
-            if chatter:  # nobody acknowledges an answer
-                self._forget(message["properties"]["delivery_tag"])
             self.connection._deliver(message, queue)
             return True
         log.error("envelope_dropped", reason=fault, kept=DROPPED)
         if noted:
-            self._drop(text)
-            self._forget(message["properties"]["delivery_tag"])
+            self._drop(message["properties"]["delivery_tag"], text)
         raise Empty
 
-    def _drop(self, text: bytes) -> None:
+    def _drop(self, tag: str, text: bytes) -> None:
         with self.conn_or_acquire() as client, client.pipeline() as pipe:
-            pipe.lpush(DROPPED, text).ltrim(DROPPED, 0, KEPT - 1).execute()
-
-    def _forget(self, tag: str) -> None:
-        with self.conn_or_acquire() as client, client.pipeline() as pipe:
-            pipe.zrem(self.unacked_index_key, tag).hdel(self.unacked_key, tag).execute()
+            pipe.lpush(DROPPED, text).ltrim(DROPPED, 0, KEPT - 1)
+            pipe.zrem(self.unacked_index_key, tag).hdel(self.unacked_key, tag)
+            pipe.execute()
 
 
 class Transport(redis.Transport):
@@ -308,13 +300,13 @@ class Transport(redis.Transport):
                 log.warning("lease_not_renewed", reason=type(error).__name__)
 
 
-def _read(text: bytes, *, envelope: bool) -> tuple[Any, str | None]:
-    """A message and what is wrong with it; what workers say about themselves is no `envelope`."""
+def _read(text: bytes) -> tuple[Any, str | None]:
+    """A message and what is wrong with it."""
     try:
         message = json.loads(text)
     except (ValueError, RecursionError) as error:
         return None, f"no JSON: {error}"[:200]
-    return message, envelope_fault(message) if envelope else None
+    return message, envelope_fault(message)
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,7 @@ from celery import Celery
 from celery.schedules import schedstate, schedule
 from kombu.entity import Queue
 
+from worker.broker import DELAY
 from worker.errors import NoBroker
 from worker.settings import Settings, SettingsError, load_settings
 
@@ -102,8 +103,9 @@ def _configuration(settings: Settings) -> dict[str, Any]:
             "requeue": {
                 "task": REQUEUE_TASK,
                 "schedule": Every(settings.requeue_after / 2),
-                # Rounds that found no worker do not add up.
-                "options": {"expires": settings.requeue_after / 2},
+                # Put before what waits, since a long queue is when jobs are missed; and rounds
+                # that found no worker do not add up.
+                "options": {"headers": {DELAY: 0}, "expires": settings.requeue_after / 2},
             }
         },
         "beat_max_loop_interval": min(settings.requeue_after / 2, BEAT_LOOKS),

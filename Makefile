@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # torch and torchvision stand in the same command as timm; otherwise pip takes the newest torch.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check bench fuzz held-out reproduce lint types contracts fmt clean
+.PHONY: help demo test check bench held-out chaos fuzz reproduce lint types contracts fmt clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -27,6 +27,9 @@ held-out: $(VENV)/.test ## how often it errs: unseen writers through the whole s
 
 fuzz: $(VENV)/.test ## broken and hostile files through decoders and network; COUNT=n, SEED=n
 	@$(BIN)/python -m bench.fuzz $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
+
+chaos: $(VENV)/.test ## pull every plug and count the jobs; DATA=folder, SHORT=1
+	@$(BIN)/python -m bench.chaos $(if $(DATA),--data $(DATA)) $(if $(SHORT),--short)
 
 reproduce: $(VENV)/.run ## train the shipped model once more; DATA=folder of the corpora
 	@$(BIN)/python -m bench.reproduce $(if $(DATA),--data $(DATA))

@@ -32,6 +32,8 @@ CONNECTIONS = 32  # the worker fetches on many threads over one client
 
 MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound", "404"}
 AWAY = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "ServiceUnavailable"}
+# The clock of one worker is wrong; another one, or a later try, may well succeed.
+AWAY |= {"RequestTimeTooSkewed"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Again:
-    """Try the message again after `delay` seconds.
+    """The message is to be tried again after `delay` seconds.
 
     `counted` says whether this was one of the bounded number of tries; it is not while `error`
     keeps anything from being recorded.
@@ -52,6 +53,12 @@ class Again:
     error: Exception
 
 
+def about(message: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    """What is logged inside names the job and the signer, other libraries' lines included."""
+    names = {name: str(message.get(name))[:128] for name in ("job_id", "signer_id")}
+    return structlog.contextvars.bound_contextvars(**names)
+
+
 def deliver(
     message: Mapping[str, Any], runtime: Runtime, *, retries: int
 ) -> Outcome | Again | None:
@@ -60,8 +67,7 @@ def deliver(
     None means that the message is dropped: it names no job that a failure could be recorded
     under, or one that stands for another question. Never raises for what is in the message.
     """
-    names = {name: str(message.get(name))[:128] for name in ("job_id", "signer_id")}
-    with structlog.contextvars.bound_contextvars(**names):
+    with about(message):
         try:
             return _deliver(message, runtime, retries)
         except JobConflict as error:
@@ -69,7 +75,7 @@ def deliver(
             return None
         except Exception as error:
             _log_failure("nothing_recorded", error)
-            return Again(delay=_longest_pause(runtime.settings), counted=False, error=error)
+            return Again(delay=runtime.settings.retry_delay, counted=False, error=error)
 
 
 def _deliver(message: Mapping[str, Any], runtime: Runtime, retries: int) -> Outcome | Again | None:
@@ -131,10 +137,6 @@ def pause(settings: Settings, retries: int) -> float:
     """
     bound = min(settings.retry_delay_max, settings.retry_delay * 2.0 ** min(retries, 32))
     return random.uniform(0, bound)
-
-
-def _longest_pause(settings: Settings) -> float:
-    return random.uniform(settings.retry_delay, settings.retry_delay_max)
 
 
 def _as_recorded(error: Exception, *, tries: int) -> tuple[str, str]:

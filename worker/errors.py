@@ -51,6 +51,12 @@ class NotDecided(WorkerError):
     code = "not_decided"
 
 
+class PortTaken(WorkerError):
+    """The port of the health checks cannot be listened on."""
+
+    code = "port_taken"
+
+
 class UnsafePool(WorkerError):
     """A CUDA context does not survive a fork, so prefork workers cannot use the GPU."""
 
@@ -61,3 +67,9 @@ class DecoderUnavailable(Transient):
     """No process can be started to decode in; the machine is short of something for a while."""
 
     code = "decoder_unavailable"
+
+
+class NothingToReplay(WorkerError):
+    """The job has a verdict, and a verdict stands."""
+
+    code = "nothing_to_replay"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -66,6 +67,29 @@ def configure(settings: Settings) -> None:
         # Celery's two lines a task say less than ours and cost as much as a query.
         for repeating in ("celery.worker.strategy", "celery.app.trace"):
             logging.getLogger(repeating).setLevel(logging.WARNING)
+
+
+def take_over() -> None:
+    """For a process of ours alone: warnings and errors that nobody catches are log lines, too."""
+    logging.captureWarnings(True)
+    sys.excepthook, threading.excepthook = _log_uncaught, _log_uncaught_in_thread
+    sys.unraisablehook = _log_unraisable
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        logging.getLogger(__name__).critical("uncaught", exc_info=(kind, error, trace))
+
+
+def _log_uncaught_in_thread(found: threading.ExceptHookArgs) -> None:
+    if found.exc_value is not None and not issubclass(found.exc_type, SystemExit):
+        _log_uncaught(found.exc_type, found.exc_value, found.exc_traceback)
+
+
+def _log_unraisable(found: sys.UnraisableHookArgs) -> None:
+    _log_uncaught(found.exc_type, found.exc_value or found.exc_type(), found.exc_traceback)
 
 
 def _rendering(form: str) -> list[Processor]:

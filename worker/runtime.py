@@ -105,6 +105,16 @@ class Runtime:
                 )
             return self._stages
 
+    @property
+    def loaded(self) -> Embedder | None:
+        """The model if this process has one; loads nothing."""
+        return self._embedder
+
+    def fault(self) -> str | None:
+        """What keeps the stages from ever answering again; makes nothing and waits for nothing."""
+        stages = self._stages
+        return None if stages is None else stages.fault()
+
     def close(self) -> None:
         """Finish what waits in the stages, and let connections, decoders and model go.
 

@@ -169,6 +169,13 @@ def _kinds_of_work(value: Any) -> tuple[str, ...]:
     return kinds
 
 
+def _port(value: Any) -> int:
+    text = str(value)
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise ValueError("must be a port between 1 and 65535")
+    return int(text)
+
+
 def _device(value: Any) -> str:
     text = str(value).lower()
     kind, _, index = text.partition(":")
@@ -283,13 +290,13 @@ class Settings(BaseModel):
     job_timeout: Seconds = Field(
         300.0, description="Seconds that one job may take; enforced by the prefork pool only."
     )
-    visibility_timeout: Seconds = Field(
-        3600.0,
-        description="Seconds after which Redis hands an unfinished message to another worker."
+    visibility_timeout: Annotated[float, _number(float, 4, "4 seconds or more")] = Field(
+        60.0,
+        description="Seconds without a sign of life after which a worker's jobs go to another one."
         " The same for every process that uses this Redis database.",
     )
     requeue_after: Seconds = Field(
-        7200.0, description="Seconds after which a job without a decision is sent again."
+        1800.0, description="Seconds after which a job without a decision is sent again."
     )
     cores: Count = Field(
         default_factory=_embedding_cores,
@@ -313,22 +320,24 @@ class Settings(BaseModel):
     log_format: Annotated[str, _choice("text", "json")] = Field(
         "text", description="text for people, json for machines."
     )
+    health_port: Annotated[int | None, _checked(_port)] = Field(
+        None,
+        description="Port on which a worker answers /live, /ready and /metrics. Without it, none.",
+    )
+    health_host: str = Field(
+        "127.0.0.1",
+        description="Address that the health port is opened on: 0.0.0.0 where probes and Prometheus"
+        " come from elsewhere. It asks for no password.",
+    )
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
-        longest = self.retry_delay_max + self.job_timeout
-        if self.visibility_timeout <= longest:
-            raise ValueError(
-                "SIGCTL_VISIBILITY_TIMEOUT must exceed SIGCTL_RETRY_DELAY_MAX plus"
-                f" SIGCTL_JOB_TIMEOUT ({longest:g} s), or jobs run twice;"
-                f" it is {self.visibility_timeout:g}."
-            )
         if self.retry_delay > self.retry_delay_max:
             raise ValueError("SIGCTL_RETRY_DELAY must not exceed SIGCTL_RETRY_DELAY_MAX.")
         if self.requeue_after < self.visibility_timeout:
             raise ValueError(
                 "SIGCTL_REQUEUE_AFTER must not be shorter than SIGCTL_VISIBILITY_TIMEOUT:"
-                " until then Redis may still deliver the job itself."
+                " until then a worker may still hold the job."
             )
         if (self.s3_access_key is None) != (self.s3_secret_key is None):
             raise ValueError("SIGCTL_S3_ACCESS_KEY and SIGCTL_S3_SECRET_KEY must be set together.")

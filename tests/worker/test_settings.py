@@ -76,9 +76,9 @@ def test_all_bad_variables_are_named_at_once() -> None:
 @pytest.mark.parametrize(
     ("env", "sentence"),
     [
-        ({"VISIBILITY_TIMEOUT": "100"}, "SIGCTL_VISIBILITY_TIMEOUT must exceed"),
+        ({"VISIBILITY_TIMEOUT": "3"}, "SIGCTL_VISIBILITY_TIMEOUT must be 4 seconds or more"),
         ({"RETRY_DELAY": "90"}, "SIGCTL_RETRY_DELAY must not exceed SIGCTL_RETRY_DELAY_MAX."),
-        ({"REQUEUE_AFTER": "60"}, "SIGCTL_REQUEUE_AFTER must not be shorter"),
+        ({"REQUEUE_AFTER": "59"}, "SIGCTL_REQUEUE_AFTER must not be shorter"),
         ({"S3_ACCESS_KEY": "k"}, "SIGCTL_S3_ACCESS_KEY and SIGCTL_S3_SECRET_KEY must be set"),
     ],
 )

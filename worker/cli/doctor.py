@@ -16,6 +16,7 @@ import typer
 
 from worker.cli import exits, opening, schema, show
 from worker.cli.exits import Exit
+from worker.cli.live import report as live_report
 from worker.cli.options import Json
 from worker.cli.work import reach
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0
 """Seconds that a check of a service may take before it counts as not reachable."""
-CONNECT = 2.0
 LOADING = 120.0
 STALE = timedelta(minutes=10)
 
@@ -80,14 +80,19 @@ def doctor(
     show_settings: Annotated[
         bool, typer.Option("--settings", help="Show every setting, defaults included.")
     ] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask the running workers, and what waits for them.")
+    ] = False,
 ) -> None:
     """Check the settings, the model, the database, the store and the broker.
 
     Says what to do about each fault. The exit code is 0 when there is none, 5 when something is
-    set up wrongly, and 6 when a service cannot be reached.
+    set up wrongly, and 6 when a service cannot be reached or, with --live, no worker answers.
     """
     from worker.errors import SettingsError
 
+    if live:
+        raise typer.Exit(live_report(json))
     settings: Settings | None = None
     try:
         settings = opening.settings(logs="critical")
@@ -260,29 +265,25 @@ def _jobs(settings: Settings) -> Finding:
 
 
 def _store(settings: Settings) -> Finding:
+    from worker.readiness import hurried
     from worker.runtime import make_images
 
-    make_images(_hurried(settings)).check()
+    make_images(hurried(settings)).check()
     return Finding(part="store", state=State.OK, found=f"{settings.store} can be written.")
 
 
 def _buckets(settings: Settings) -> Finding:
     """Whether the buckets that documents come from can be reached; folders are checked at start."""
+    from worker.readiness import hurried
     from worker.runtime import make_images
 
-    hurried = _hurried(settings)
     for bucket in settings.buckets:
-        make_images(hurried.model_copy(update={"store": f"s3://{bucket}"})).check()
+        make_images(hurried(settings).model_copy(update={"store": f"s3://{bucket}"})).check()
     if not settings.buckets:
         found = "No bucket is named, so s3:// documents are refused."
         return Finding(part="buckets", state=State.SKIPPED, found=found)
     found = f"{', '.join(settings.buckets)} can be reached."
     return Finding(part="buckets", state=State.OK, found=found)
-
-
-def _hurried(settings: Settings) -> Settings:
-    hurry = {"s3_connect_timeout": CONNECT, "s3_read_timeout": CONNECT, "s3_retries": 0}
-    return settings.model_copy(update=hurry)
 
 
 def _broker(settings: Settings) -> Finding:

@@ -60,6 +60,7 @@ SETUP_CODES = frozenset(
     {
         "invalid_settings",
         "no_broker",
+        "port_taken",
         "unsafe_pool",
         "checkpoint_error",
         "preprocessing_error",

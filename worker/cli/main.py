@@ -23,6 +23,7 @@ from worker.cli import (
     enroll,
     evaluate,
     exits,
+    jobs,
     opening,
     requeue,
     show,
@@ -83,6 +84,7 @@ app.command("evaluate", rich_help_panel=MODELS)(evaluate.evaluate)
 app.command("demo", rich_help_panel=DAILY)(demo.demo)
 app.add_typer(signers.app, name="signers", rich_help_panel=RECORD)
 app.add_typer(audit.app, name="audit", rich_help_panel=RECORD)
+app.add_typer(jobs.app, name="jobs", rich_help_panel=UPKEEP)
 app.add_typer(db.app, name="db", rich_help_panel=UPKEEP)
 app.command("doctor", rich_help_panel=UPKEEP)(doctor.doctor)
 app.command("requeue", rich_help_panel=UPKEEP)(requeue.requeue)

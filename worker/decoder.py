@@ -127,7 +127,12 @@ def _fall_silent() -> None:
 
 
 def _confine(memory: int) -> None:
-    """Limits that hold until the process ends; where the system has one lower, that one stays."""
+    """Limits that hold until the process ends; where the system has one lower, that one stays.
+
+    Where the machine's memory runs out all the same, Linux is to end this process, not the worker.
+    """
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     for limit, value in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_FSIZE, 0),

@@ -300,6 +300,7 @@ def test_a_decoder_has_no_secret_in_its_environment_and_no_new_privileges(
     (child,) = decoders()
     assert not [name for name in child.environ() if name.startswith(("SIGCTL", "AWS"))]
     assert "NoNewPrivs:\t1" in Path(f"/proc/{child.pid}/status").read_text()
+    assert Path(f"/proc/{child.pid}/oom_score_adj").read_text() == "1000\n"
     assert child.rlimit(psutil.RLIMIT_AS)[1] == 2 * 2**30
     assert child.rlimit(psutil.RLIMIT_CORE)[1] == 0
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from queue import Empty
 from typing import Any
 
 from kombu.transport import redis
 
 from worker.logs import get_logger
+from worker.messages import strict_json
 
 log = get_logger(__name__)
 
@@ -80,7 +80,7 @@ def envelope_fault(message: Any) -> str | None:
 def _body_fault(body: Any, encoding: Any) -> str | None:
     try:
         text = base64.b64decode(body, validate=True) if encoding == "base64" else body
-        parts = json.loads(text)
+        parts = strict_json(text)
     except (binascii.Error, ValueError, TypeError, RecursionError):
         return "body cannot be decoded"
     if not isinstance(parts, list) or len(parts) != 3:

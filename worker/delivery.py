@@ -2,6 +2,7 @@
 
 The policy, for the queue and for a process without one alike:
 
+    signed by none of our keys     logged: a record would let anybody occupy a job's id
     the message is no request      recorded as an error if its ids allow it, else logged
     refused for good               recorded by the pipeline
     image store away, unforeseen   tried again with growing pauses, then recorded as an error
@@ -32,6 +33,7 @@ from worker.messages import VerifyRequest, parse, usable_id
 from worker.pipeline import Outcome
 from worker.runtime import Runtime
 from worker.settings import Settings
+from worker.signing import FIELD, is_genuine
 
 INTERNAL_ERROR = "internal_error"
 MAX_SHOWN = 2048
@@ -73,6 +75,9 @@ def deliver(
 
 
 def _deliver(message: Mapping[str, Any], runtime: Runtime, retries: int) -> Outcome | Again | None:
+    if not is_genuine(message, runtime.settings.message_keys):
+        log.error("message_forged", signed=FIELD in message)
+        return None
     try:
         request = parse(message)
     except InvalidMessage as error:

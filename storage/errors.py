@@ -77,6 +77,12 @@ class UnknownModel(StorageError):
     code = "unknown_model"
 
 
+class ModelAltered(StorageError):
+    """The record of a model contradicts the checkpoint of the same digest."""
+
+    code = "model_altered"
+
+
 class ModelMismatch(StorageError):
     """The signer's references were embedded by other models than the one in use."""
 

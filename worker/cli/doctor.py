@@ -20,6 +20,8 @@ from worker.cli.options import Json
 from worker.cli.work import reach
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy.orm import Session
 
     from model.scoring import Scoring
@@ -200,12 +202,20 @@ def _operating_point(scoring: Scoring, settings: Settings) -> str:
 
 
 def _checkpoint_file(settings: Settings) -> Finding:
+    pinned = settings.checkpoint_sha256
+    if settings.checkpoint.is_file() and pinned not in (None, _sha256(settings.checkpoint)):
+        found = f"{settings.checkpoint} is not the checkpoint that SIGCTL_CHECKPOINT_SHA256 names."
+        return Finding(part="model", state=State.FAULT, found=found, remedy=REMEDIES["model"])
     if settings.checkpoint.is_file():
         size = settings.checkpoint.stat().st_size / 2**20
         found = f"{settings.checkpoint}, {size:.1f} MiB, not loaded."
         return Finding(part="model", state=State.OK, found=found)
     found = f"There is no checkpoint {settings.checkpoint}."
     return Finding(part="model", state=State.FAULT, found=found, remedy=REMEDIES["model"])
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _database(settings: Settings) -> Finding:
@@ -231,7 +241,7 @@ def _references(settings: Settings) -> Finding:
 
     from storage.tables import Embedding, Reference, Signer
 
-    model_id = hashlib.sha256(settings.checkpoint.read_bytes()).hexdigest()
+    model_id = _sha256(settings.checkpoint)
     live = (Reference.signer_id == Signer.id) & Reference.retired_at.is_(None)
     seen = (Embedding.reference_id == Reference.id) & (Embedding.model_id == model_id)
     usable = exists().where(live, seen)

@@ -17,6 +17,7 @@ TASK = "sigctl.verify"
 MAX_URI = 2048
 MAX_METADATA_BYTES = 16 * 1024
 MAX_METADATA_DEPTH = 32  # far from where reading it back would exhaust the stack
+MAX_DEPTH = 2 * MAX_METADATA_DEPTH
 # A request whose metadata is full, each character escaped and then base64, takes a third of it.
 MAX_MESSAGE_BYTES = 256 * 1024
 LARGEST_INTEGER = 2**31 - 1  # what a PostgreSQL integer column holds
@@ -76,9 +77,12 @@ def strict_json(text: str | bytes) -> Any:
     if len(text) > MAX_MESSAGE_BYTES:
         raise ValueError(f"{len(text)} bytes are more than the {MAX_MESSAGE_BYTES} of a message")
     try:
-        return json.loads(text, object_pairs_hook=_named_once, parse_constant=_no_number)
+        value = json.loads(text, object_pairs_hook=_named_once, parse_constant=_no_number)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    if _deeper_than(value, MAX_DEPTH):
+        raise ValueError("nested too deeply")
+    return value
 
 
 def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -222,7 +226,10 @@ def _kind(value: object) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or nested without end
+        text = "longer than can be shown"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from worker.app import make_app
 from worker.broker import envelope_fault
+from worker.messages import MAX_MESSAGE_BYTES
 from worker.settings import Settings
 
 
@@ -68,6 +69,14 @@ def test_what_celery_itself_sends_passes(redis_url: str) -> None:
         (envelope() | {"body": "Zm9v"}, "body cannot be decoded"),
         (envelope() | {"body": 7}, "body cannot be decoded"),
         (envelope() | {"body": None}, "body cannot be decoded"),
+        (
+            envelope()
+            | {"body": '[[], {"job_id": "1", "job_id": "2"}, {}]'}
+            | {"properties": envelope()["properties"] | {"body_encoding": "utf-8"}},
+            "body cannot be decoded",
+        ),
+        (envelope(body=[[], {"page": float("nan")}, {}]), "body cannot be decoded"),
+        (envelope(body=[[], {"job_id": "x" * MAX_MESSAGE_BYTES}, {}]), "body cannot be decoded"),
         (envelope(body=[]), "body is not [arguments, keyword arguments, options]"),
         (envelope(body={}), "body is not [arguments, keyword arguments, options]"),
         (envelope(body=[[], "x", {}]), "arguments are no list or keyword arguments no object"),

@@ -91,6 +91,45 @@ def test_a_message_whose_job_id_stands_for_another_question_is_dropped(
 
 
 @pytest.mark.parametrize(
+    "forged",
+    [
+        {"signer_id": "bob"},
+        {"document": "file:///etc/passwd"},
+        {"page": 2},
+        {"region": [0, 0, 5, 5]},
+        {"page": "no page"},
+        {"colour": "red"},
+    ],
+    ids=repr,
+)
+def test_a_forged_job_id_neither_reads_nor_replaces_the_decision_of_another(
+    runtime: Runtime, desk: Desk, forged: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = message(desk.put("a.png", ink(0)))
+    deliver(asked, runtime, retries=0)
+    with runtime.sessions() as session:
+        before = decisions.get(session, "j1").__dict__.copy()
+    assert deliver(asked | forged, runtime, retries=0) is None
+    with runtime.sessions() as session:
+        after = decisions.get(session, "j1").__dict__.copy()
+    for row in (before, after):
+        row.pop("_sa_instance_state")
+    assert after == before
+
+
+def test_a_replay_with_other_metadata_changes_nothing(runtime: Runtime, desk: Desk) -> None:
+    asked = message(desk.put("a.png", ink(0)), metadata={"branch": 12})
+    standing = deliver(asked, runtime, retries=0)
+    again = deliver(asked | {"metadata": {"branch": 13, "approved": True}}, runtime, retries=0)
+    assert again == standing
+    with runtime.sessions() as session:
+        decision = decisions.get(session, "j1")
+        assert decision is not None
+        assert decision.upstream == {"branch": 12}
+        assert jobs.get(session, "j1").upstream == {"branch": 12}
+
+
+@pytest.mark.parametrize(
     ("error", "code"),
     [
         (StoreUnavailable("the store does not answer"), "store_unavailable"),

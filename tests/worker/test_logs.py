@@ -81,3 +81,23 @@ def test_what_is_below_the_level_is_not_logged(capsys: pytest.CaptureFixture[str
 def test_credentials_of_the_object_store_are_not_logged_at_debug_level() -> None:
     configure(Settings(log_level="debug"))
     assert not logging.getLogger("botocore.auth").isEnabledFor(logging.DEBUG)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize(
+    "url", ["redis://:hush@h/0", "postgresql://user:hu%21sh:@h", "x://u:hush@"]
+)
+def test_no_url_in_any_line_shows_its_password(
+    form: str, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(Settings(log_format=form))
+    logging.getLogger("some.library").error("cannot reach %s", url)
+    get_logger("worker.x").warning("failed", reason=url)
+    try:
+        raise ConnectionError(f"connecting to {url}")
+    except ConnectionError:
+        get_logger("worker.x").warning("failed", exc_info=True)
+    text = "\n".join(lines(capsys))
+    assert text.count("********@") == 3
+    assert "sh@" not in text
+    assert "sh:@" not in text

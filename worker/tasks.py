@@ -13,6 +13,7 @@ from worker import client, logs
 from worker.app import REQUEUE_TASK
 from worker.delivery import Again, deliver
 from worker.errors import BrokerUnavailable, UnsafePool
+from worker.exposure import exposed
 from worker.logs import get_logger
 from worker.messages import FIELDS, TASK
 from worker.runtime import close_runtimes, get_runtime
@@ -68,6 +69,8 @@ def _check_before_start(sender: Any = None, **_: Any) -> None:
     """Refuse to start where every job would fail. Raises SystemExit with the reason."""
     runtime = get_runtime()
     logs.configure(runtime.settings)  # Celery asks for it only later
+    for sentence in exposed(runtime.settings):
+        log.warning("not_encrypted", reason=sentence)
     try:
         if get_implementation(sender.pool_cls) is get_implementation("prefork"):
             refuse_cuda_in_children(runtime.settings.device)

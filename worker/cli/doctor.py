@@ -93,7 +93,7 @@ def doctor(
     settings: Settings | None = None
     try:
         settings = opening.settings(logs="critical")
-        findings = [_settings(settings), *_findings(settings, load)]
+        findings = [_settings(settings), *_exposures(settings), *_findings(settings, load)]
     except SettingsError as error:
         findings = [
             Finding(part="settings", state=State.FAULT, found=problem, remedy=REMEDIES["settings"])
@@ -176,6 +176,14 @@ def _settings(settings: Settings) -> Finding:
     given = [value.variable for value in settings.describe() if value.given]
     found = f"{len(given)} set: {', '.join(given)}." if given else "None set; defaults apply."
     return Finding(part="settings", state=State.OK, found=found)
+
+
+def _exposures(settings: Settings) -> list[Finding]:
+    from worker.exposure import exposed
+
+    return [
+        Finding(part="encryption", state=State.WARNING, found=found) for found in exposed(settings)
+    ]
 
 
 def _model(settings: Settings) -> Finding:

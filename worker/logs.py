@@ -43,7 +43,7 @@ def hide_passwords(text: str) -> str:
     return PASSWORD.sub(rf"\1:{MASK}@", text)
 
 
-def _hidden(_logger: Any, _method: str, line: str) -> str:
+def _hidden(_logger: Any, _method: str, line: Any) -> str:
     return hide_passwords(line)
 
 

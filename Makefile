@@ -51,7 +51,7 @@ lock: $(VENV)/.check ## write the locks with hashes anew, from constraints.txt
 	@awk '/^[a-z]/ {torch = /$(TORCH)/} torch' .cache/all.lock > requirements-torch.lock
 
 audit: $(VENV)/.check ## ask for known vulnerabilities of what is locked
-	@cat requirements.lock requirements-torch.lock > .cache/all.lock
+	@mkdir -p .cache && cat requirements.lock requirements-torch.lock > .cache/all.lock
 	@$(BIN)/uv tool run --quiet $(PIP_AUDIT) --strict --disable-pip --requirement .cache/all.lock || \
 	  { echo "Not audited, or not clean: the lines above say which. The database of known" \
 	    "vulnerabilities must be reachable."; exit 1; }

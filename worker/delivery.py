@@ -135,11 +135,11 @@ def pause(settings: Settings, retries: int) -> float:
     Jitter, so that the jobs that failed together do not come back together.
     """
     bound = min(settings.retry_delay_max, settings.retry_delay * 2.0 ** min(retries, 32))
-    return random.uniform(0, bound)
+    return random.uniform(0, bound)  # noqa: S311 - spreads load, guards nothing
 
 
 def _longest_pause(settings: Settings) -> float:
-    return random.uniform(settings.retry_delay, settings.retry_delay_max)
+    return random.uniform(settings.retry_delay, settings.retry_delay_max)  # noqa: S311 - as above
 
 
 def _as_recorded(error: Exception, *, tries: int) -> tuple[str, str]:

@@ -84,7 +84,7 @@ def _load() -> None:
     """Make everything that jobs need before the first of them comes, and say what it is."""
     runtime = get_runtime()
     runtime.serve()
-    assert runtime.stages is not None
+    _ = runtime.stages  # made now
     embedder, engine = runtime.embedder, runtime.embedder.engine
     log.info(
         "model_loaded",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,23 @@ def test_the_signature_is_the_one_that_the_manual_describes() -> None:
         #   openssl dgst -sha256 -hmac kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk
         "v1=f0f085ca945b45843907100a21a956007c8ef0fdb109490c3b578291214344c6"
     )
+
+
+def manual(word: str) -> dict[str, Any]:
+    """What the code in `docs/messages.md` defines, in the block that holds the word."""
+    text = (Path(__file__).parents[2] / "docs" / "messages.md").read_text()
+    (block,) = [part for part in re.findall(r"```python\n(.*?)```", text, re.S) if word in part]
+    names: dict[str, Any] = {}
+    exec(block, names)
+    return names
+
+
+def test_the_manuals_producer_signs_as_the_worker_checks() -> None:
+    fields = FIELDS | {"metadata": {"branch": 12, "z": [True, None, "Łódź"], "a": {"b": "\n"}}}
+    assert manual("hmac")["sign"](fields, KEY.get_secret_value()) == signed(fields, KEY)
+    simple = {"job_id": "17", "signer_id": "ada", "document": "s3://b/k"}
+    text = (Path(__file__).parents[2] / "docs" / "messages.md").read_text()
+    assert f"`{signed(simple, KEY)['signature']}`" in text
 
 
 @given(st.dictionaries(st.text(), st.none() | st.integers() | st.floats() | st.text()))
@@ -258,6 +276,17 @@ def test_what_submit_and_requeue_send_is_signed_with_the_key_in_use(
     assert is_genuine(resent, [OTHER])
     assert not is_genuine(resent, [KEY])
     make_app.cache_clear()
+
+
+def test_a_message_signed_and_pushed_as_the_manual_shows_is_decided(
+    runtime: Runtime, fields: dict[str, Any], redis_url: str
+) -> None:
+    message = manual("hmac")["sign"](fields, KEY.get_secret_value())
+    manual("lpush")["push"](redis_url, "sigctl.verify", message)
+    (arrived,) = queued(redis_url)
+    outcome = deliver(arrived, runtime, retries=0)
+    assert isinstance(outcome, Outcome)
+    assert outcome.verdict == "accept"
 
 
 def test_the_retry_of_a_signed_message_is_genuine(

@@ -149,6 +149,12 @@ class ImageNotFound(StorageError):
     code = "image_not_found"
 
 
+class ImageAltered(StorageError):
+    """The stored image is not the one that was enrolled."""
+
+    code = "image_altered"
+
+
 class ImageTooBig(StorageError):
     """The image holds more bytes than the limit allows."""
 

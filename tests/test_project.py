@@ -42,6 +42,16 @@ def test_the_readmes_links_lead_somewhere():
         assert (ROOT / target).exists(), target
 
 
+def test_every_claim_of_the_threat_model_names_a_test_that_exists():
+    claims = (ROOT / "SECURITY.md").read_text()
+    written = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", claims))
+    assert len(named) > 10
+    assert {name for name in named if f"def {name}(" not in written} == set()
+    for target in re.findall(r"\]\(([^)#]+)\)", claims):
+        assert (ROOT / target).exists(), target
+
+
 def test_the_example_environment_names_only_real_settings():
     known = {setting.variable for setting in settings_table()}
     named = re.findall(r"\bSIGCTL_[A-Z0-9_]+", (ROOT / ".env.example").read_text())

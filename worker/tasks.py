@@ -7,6 +7,7 @@ from typing import Any
 from celery import Task, shared_task, signals
 from celery.concurrency import get_implementation
 from celery.exceptions import Reject
+from celery.worker.control import Panel
 
 from model.errors import ModelError
 from worker import client, logs
@@ -59,6 +60,12 @@ def _send_again(task: Task, again: Again) -> None:
     except Exception as error:
         log.warning("retry_not_sent", reason=str(error))
         raise Reject(str(error), requeue=True) from error
+
+
+def _take_no_orders(**_: Any) -> None:
+    """Answer pings alone: whoever can write to the broker could stop workers and revoke jobs."""
+    for command in Panel.data.keys() - {"ping"}:
+        del Panel.data[command]
 
 
 def _set_up_logging(**_: Any) -> None:
@@ -120,6 +127,7 @@ def refuse_cuda_in_children(device: str) -> None:
 
 
 signals.setup_logging.connect(_set_up_logging)
+signals.worker_init.connect(_take_no_orders)
 signals.worker_init.connect(_check_before_start)
 signals.worker_process_init.connect(_serve)
 signals.worker_process_shutdown.connect(_close)

@@ -14,8 +14,8 @@ from tests.fakes import FakeEmbedder, Trouble, ink
 from tests.worker.conftest import Desk
 from worker import client
 from worker.app import make_app
-from worker.broker import envelope_fault
 from worker.enrolment import enroll
+from worker.envelope import envelope_fault
 from worker.errors import BrokerUnavailable, InvalidMessage, NotDecided
 from worker.runtime import Runtime, get_runtime
 from worker.settings import Settings

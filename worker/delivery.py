@@ -26,6 +26,7 @@ from storage.errors import (
     StorageError,
     Transient,
 )
+from storage.images import shown
 from worker import pipeline
 from worker.errors import InvalidMessage
 from worker.logs import get_logger
@@ -36,7 +37,6 @@ from worker.settings import Settings
 from worker.signing import FIELD, is_genuine
 
 INTERNAL_ERROR = "internal_error"
-MAX_SHOWN = 2048
 
 log = get_logger(__name__)
 
@@ -124,7 +124,7 @@ def _refuse(message: Mapping[str, Any], error: InvalidMessage, runtime: Runtime)
     request = VerifyRequest(
         job_id=job_id,
         signer_id=signer_id or "unknown",
-        document=str(message.get("document") or "")[:MAX_SHOWN],
+        document=shown(str(message.get("document") or "")),
     )
     return pipeline.fail(request, error.code, str(error), sessions=runtime.sessions)
 

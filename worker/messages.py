@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from storage import jobs, signers
 from storage.errors import StorageError
+from storage.images import shown
 from worker import signing
 from worker.errors import InvalidMessage
 
@@ -134,19 +135,21 @@ def check_uri(value: object) -> str:
     if len(value) > MAX_URI:
         raise InvalidMessage(f"document is longer than {MAX_URI} characters.")
     if not value.isprintable():
-        raise InvalidMessage(f"document contains control characters: {_short(value)}.")
+        raise InvalidMessage(f"document contains control characters: {_shown(value)}.")
     try:
         parts = urlsplit(value)
     except ValueError:
-        raise InvalidMessage(f"document is not a URI: {_short(value)}.") from None
+        raise InvalidMessage(f"document is not a URI: {_shown(value)}.") from None
     if parts.scheme not in ("s3", "file"):
         raise InvalidMessage(
-            f"document must be s3://bucket/key or file:///path, not {_short(value)}."
+            f"document must be s3://bucket/key or file:///path, not {_shown(value)}."
         )
+    if "@" in parts.netloc:
+        raise InvalidMessage(f"document holds a user or password: {_shown(value)}.")
     if parts.scheme == "s3" and not (parts.netloc and parts.path.strip("/")):
-        raise InvalidMessage(f"document names no bucket and key: {_short(value)}.")
+        raise InvalidMessage(f"document names no bucket and key: {_shown(value)}.")
     if parts.scheme == "file" and (parts.netloc not in ("", "localhost") or not parts.path):
-        raise InvalidMessage(f"document is not an absolute file URI: {_short(value)}.")
+        raise InvalidMessage(f"document is not an absolute file URI: {_shown(value)}.")
     return value
 
 
@@ -231,6 +234,11 @@ def _short(value: object) -> str:
     except (ValueError, RecursionError):  # thousands of digits, or nested without end
         text = "longer than can be shown"
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _shown(uri: str) -> str:
+    """The sentence is recorded and logged, and a wrong URI may be one with a password."""
+    return _short(shown(uri))
 
 
 def _and(names: list[str]) -> str:

@@ -76,6 +76,21 @@ def test_a_message_that_is_no_request_is_recorded_under_its_job_id(
     assert decided(runtime) == "invalid_message"
 
 
+@pytest.mark.parametrize(
+    "document", ["s3://id:hush@scans/a.png", "https://scans/a.png?X-Amz-Signature=hush"]
+)
+def test_a_password_in_a_document_s_uri_is_neither_recorded_nor_logged(
+    runtime: Runtime, document: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome = deliver(message(document), runtime, retries=0)
+    assert isinstance(outcome, Outcome)
+    assert outcome.error_code == "invalid_message"
+    with runtime.sessions() as session:
+        kept = [jobs.get(session, "j1").document, outcome.document, str(outcome.error_message)]
+    assert "scans/a.png" in kept[0]
+    assert "hush" not in "".join(kept) + caplog.text
+
+
 @pytest.mark.parametrize("job_id", [None, "", 7, "a\nb", ["x"]])
 def test_a_message_without_a_usable_job_id_is_dropped(runtime: Runtime, job_id: Any) -> None:
     assert deliver(message("s3://b/k") | {"job_id": job_id}, runtime, retries=0) is None

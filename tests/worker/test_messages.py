@@ -50,6 +50,10 @@ def test_a_request_survives_the_queue() -> None:
         ({"document": ""}, "document must be s3://bucket/key or file:///path, not ''."),
         ({"document": "http://h/x"}, "document must be s3://bucket/key or file:///path"),
         ({"document": "/etc/passwd"}, "document must be s3://bucket/key or file:///path"),
+        ({"document": "s3://id:hush@b/k"}, "document holds a user or password: 's3://***@b/k'."),
+        ({"document": "file://u:hush@localhost/k"}, "document holds a user or password"),
+        ({"document": "https://u:hush@h/k"}, "document must be s3://bucket/key or file:///path"),
+        ({"document": "https://h/k?X-Amz-Signature=hush"}, "document must be s3://bucket/key"),
         ({"document": "s3://bucket"}, "document names no bucket and key"),
         ({"document": "s3:///key"}, "document names no bucket and key"),
         ({"document": "file://host/x"}, "document is not an absolute file URI"),
@@ -96,6 +100,7 @@ def test_each_fault_is_one_sentence_that_names_the_field(
     with pytest.raises(InvalidMessage) as caught:
         parse({**GOOD, **change})
     assert str(caught.value).startswith(sentence)
+    assert "hush" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

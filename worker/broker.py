@@ -14,8 +14,16 @@ from kombu.transport import redis
 
 from worker.envelope import envelope_fault
 from worker.logs import get_logger
+from worker.messages import MAX_MESSAGE_BYTES
 
 log = get_logger(__name__)
+
+
+def _of_readable_length(reply: Any, **_: Any) -> Any:
+    """What was popped; text that is no message stands for one too long to be parsed at all."""
+    if reply and len(reply[1]) > MAX_MESSAGE_BYTES:
+        return reply[0], f'"{len(reply[1])} bytes"'.encode()
+    return reply
 
 
 class Channel(redis.Channel):
@@ -29,7 +37,9 @@ class Channel(redis.Channel):
         Kombu makes another for every message it notes, which takes as long as a query.
         """
         if asynchronous:
-            return super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]
+            client = super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]
+            client.set_response_callback("BRPOP", _of_readable_length)
+            return client
         if self._kept is None or self._kept.connection_pool is not self.pool:
             self._kept = super()._create_client()  # type: ignore[no-untyped-call]
         return self._kept

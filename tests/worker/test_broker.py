@@ -50,6 +50,41 @@ def test_what_celery_itself_sends_passes(redis_url: str) -> None:
     assert envelope_fault(json.loads(text)) is None
 
 
+def test_a_message_that_is_too_long_is_dropped_before_anything_parses_it(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import redis
+    from kombu import Consumer, Queue
+
+    parsed: list[int] = []
+
+    def loads(text: str) -> Any:
+        parsed.append(len(text))
+        return json.loads(text)
+
+    monkeypatch.setattr("kombu.transport.redis.loads", loads)
+    with redis.Redis.from_url(redis_url) as broker:
+        broker.lpush("q", json.dumps(envelope(body=[[], {"a": "x" * 10_000_000}, {}])))
+        broker.lpush("q", json.dumps(envelope()))
+    app = make_app(Settings(broker_url=redis_url, queue="q"))
+    arrived: list[Any] = []
+
+    def take(body: Any, message: Any) -> None:
+        arrived.append(body)
+        message.ack()
+
+    with app.connection_for_read() as connection:
+        channel = connection.channel()
+        with Consumer(channel, [Queue("q")], callbacks=[take], accept=["json"]):
+            while not arrived:
+                connection.drain_events(timeout=10)
+    app.close()
+    make_app.cache_clear()
+    assert arrived == [[[], {"job_id": "j"}, {}]]
+    assert max(parsed) < MAX_MESSAGE_BYTES
+    assert "envelope_dropped" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("message", "fault"),
     [

@@ -189,8 +189,14 @@ def opened(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_no_log_and_no_process_list_shows_a_secret_of_a_worker_at_work(
-    opened: dict[str, str], here: Path, specimens: Path, own_redis: Server, form: str
+def test_no_log_export_or_process_list_shows_a_secret_of_a_worker_at_work(
+    opened: dict[str, str],
+    here: Path,
+    specimens: Path,
+    own_redis: Server,
+    form: str,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     env = opened | {
         "SIGCTL_STORE": str(here / "store"),
@@ -224,6 +230,12 @@ def test_no_log_and_no_process_list_shows_a_secret_of_a_worker_at_work(
     assert "worker.cli.main" in lines
     assert not leaks(text)
     assert not leaks(lines)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    for command in (["audit", "list"], ["audit", "export"], ["doctor", "--settings", "--no-load"]):
+        printed = run(*command)
+        assert "unknown_signer" in printed or "SIGCTL_MESSAGE_KEY" in printed
+        assert not leaks(printed)
 
 
 def shown_by_ps(pid: int) -> str:

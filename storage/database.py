@@ -17,7 +17,9 @@ from sqlalchemy import URL, Engine, create_engine, event, exc, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, sessionmaker
 
+from storage import chain
 from storage.errors import DatabaseNotMigrated, DatabaseUnavailable, InvalidDatabaseUrl
+from storage.seal import PUBLIC, Key
 from storage.tables import Base
 
 Sessions = sessionmaker[Session]
@@ -46,10 +48,13 @@ def make_engine(url: str | URL) -> Engine:
     )
 
 
-def make_sessions(database: str | URL | Engine) -> Sessions:
-    """A factory of sessions whose objects stay readable after the transaction has ended."""
+def make_sessions(database: str | URL | Engine, key: Key = PUBLIC) -> Sessions:
+    """A factory of sessions whose objects stay readable after the transaction has ended.
+
+    What they record is sealed with the key.
+    """
     engine = database if isinstance(database, Engine) else make_engine(database)
-    return sessionmaker(engine, expire_on_commit=False)
+    return sessionmaker(engine, expire_on_commit=False, info={chain.INFO: chain.Chain(key)})
 
 
 @contextmanager

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import exists, func, insert, select, text, union_all, update
+from sqlalchemy import exists, func, insert, select, text, union_all
 from sqlalchemy.orm import Session
 
 from storage.seal import COLUMNS, FIRST, PUBLIC, Key, seal, stored_decision, stored_time, whole
-from storage.tables import ADOPTED, ANCHOR, DECISION, ChainEntry, Decision, utc_now
+from storage.tables import ADOPTED, ANCHOR, ATTESTS, DECISION, ChainEntry, Decision, utc_now
 
 CHAINS = 16
 ANCHOR_ENTRIES = 256
@@ -140,12 +140,12 @@ def adopt(session: Session, after: str = "", limit: int = BATCH) -> list[str]:
 
 def has_entry() -> Any:
     """The condition that a decision is attested."""
-    return exists().where(ChainEntry.subject == Decision.job_id, ChainEntry.kind.in_(ATTESTING))
+    return exists().where(ChainEntry.subject == Decision.job_id, ATTESTS)
 
 
 def entry_of(session: Session, job_id: str) -> ChainEntry | None:
     """The entry that attests the decision of that job."""
-    query = select(ChainEntry).where(ChainEntry.subject == job_id, ChainEntry.kind.in_(ATTESTING))
+    query = select(ChainEntry).where(ChainEntry.subject == job_id, ATTESTS)
     return session.scalars(query).one_or_none()
 
 
@@ -182,7 +182,7 @@ def _take_postgres(session: Session, preferred: int) -> Head:
 
 def _take_sqlite(session: Session, preferred: int) -> Head:
     """By SQLite's only lock: an update, even of no row, makes this the one that writes."""
-    session.execute(update(ChainEntry).where(text("0")).values(chain=0))
+    session.execute(text("UPDATE chain_entries SET chain = chain WHERE 0"))
     query = select(ChainEntry.position, ChainEntry.mac).where(ChainEntry.chain == preferred)
     row = session.execute(query.order_by(ChainEntry.position.desc()).limit(1)).first()
     return Head(chain=preferred, position=row[0] if row else 0, mac=row[1] if row else FIRST)

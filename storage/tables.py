@@ -276,6 +276,10 @@ class Decision(Base):
     terms: Mapped[dict[str, Any] | None]
 
 
+# As literals: a bound value would keep SQLite from using the index.
+ATTESTS = text(f"kind IN ('{DECISION}', '{ADOPTED}')")
+
+
 class ChainEntry(Base):
     """One event of the record, sealed onto the entry before it in its chain.
 
@@ -291,8 +295,8 @@ class ChainEntry(Base):
             None,
             "subject",
             unique=True,
-            postgresql_where=text("kind IN ('decision', 'adopted')"),
-            sqlite_where=text("kind IN ('decision', 'adopted')"),
+            postgresql_where=ATTESTS,
+            sqlite_where=ATTESTS,
         ),
     )
 

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import exists, func, insert, select, text, union_all
+from sqlalchemy import exists, insert, select, text, union_all
 from sqlalchemy.orm import Session
 
-from storage.seal import COLUMNS, FIRST, PUBLIC, Key, seal, stored_decision, stored_time, whole
+from storage.seal import FIRST, PUBLIC, Key, seal, stored_decision, stored_time, written
 from storage.tables import ADOPTED, ANCHOR, ATTESTS, DECISION, ChainEntry, Decision, utc_now
 
 CHAINS = 16
@@ -117,7 +117,7 @@ def of(session: Session) -> Chain:
 
 def attesting(rows: Iterable[Sequence[Any]], kind: str = DECISION) -> list[Event]:
     """Events that attest decisions, given as `stored_decision` selects them."""
-    found = (whole(COLUMNS, row) for row in rows)
+    found = map(written, rows)
     return [Event(kind=kind, subject=row["job_id"], row=row) for row in found]
 
 

@@ -86,8 +86,9 @@ class VerdictStats:
 def record(session: Session, decided: Sequence[Decision]) -> list[Decision]:
     """Writes each decision unless its job has one, and returns those that stand, in order.
 
-    Each one that is written is sealed onto the chain in the same transaction. Each job has a row, and no two decisions are of one job. The decisions given are never added
-    to the session. Raises InvalidDecision, and then has written none.
+    Each one that is written is sealed onto the chain in the same transaction. Each job has a row,
+    and no two decisions are of one job. The decisions given are never added to the session. Raises
+    InvalidDecision, and then has written none.
     """
     for decision in decided:
         _check(decision)

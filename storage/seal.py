@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Text, cast, func, inspect, type_coerce
+from sqlalchemy import JSON, ColumnElement, Float, Text, cast, func, inspect, type_coerce
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.types import NullType
 
@@ -25,6 +25,7 @@ from storage.tables import Decision, UtcTime
 
 FIRST = bytes(32)
 COLUMNS = tuple(inspect(Decision).column_attrs.keys())
+FLOATS = {name for name in COLUMNS if isinstance(getattr(Decision, name).type, Float)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +59,17 @@ class Keys:
 
 
 def seal(key: Key, previous: bytes, entry: Sequence[Any], row: Mapping[str, Any] | None) -> bytes:
-    """The 32 bytes of the seal; `entry` are chain, position, kind, subject, detail, key id, time."""
+    """The 32 bytes of the seal; `entry` holds chain, position, kind and so on up to the time."""
     return hmac.digest(key.secret, previous + _encoded([*entry, row]).encode(), "sha256")
+
+
+def written(row: Iterable[Any]) -> dict[str, Any]:
+    """A decision as `stored_decision` selects it, also where an INSERT returns it.
+
+    SQLite then returns a whole number of a column of floats as an integer.
+    """
+    found = whole(COLUMNS, row)
+    return found | {name: float(found[name]) for name in FLOATS & found.keys()}
 
 
 def whole(names: Iterable[str], values: Iterable[Any]) -> dict[str, Any]:

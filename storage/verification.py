@@ -116,8 +116,14 @@ def verify(
             _check_chain(session, report, chain, keys, seen, since, until, progress)
         if until is None:
             _find_unchained(session, report, since)
-    report.faults.sort(key=lambda fault: (fault.at is None, str(fault.at)))
+    report.faults.sort(key=_by_time(report.faults))
     return report
+
+
+def _by_time(faults: Sequence[Fault]) -> Callable[[Fault], tuple[bool, str]]:
+    """The chain that was broken first comes first; the faults of one stay together, in order."""
+    first = {fault.chain: fault.at for fault in reversed(faults)}
+    return lambda fault: (first[fault.chain] is None, str(first[fault.chain]))
 
 
 def size(session: Session) -> int:
@@ -211,12 +217,11 @@ def _check_chain(
         progress(len(rows))
     if until is None:
         faults += check.end()
-    report.heads.append(Head(chain=chain, position=check.last, mac=check.previous))
+    if check.last:
+        report.heads.append(Head(chain=chain, position=check.last, mac=check.previous))
 
 
-def _anchored(
-    session: Session, keys: Keys, since: datetime | None
-) -> dict[tuple[int, int], Seen]:
+def _anchored(session: Session, keys: Keys, since: datetime | None) -> dict[tuple[int, int], Seen]:
     """What the anchors have seen. They are believed here; their own seals are checked, too."""
     columns = (ChainEntry.chain, ChainEntry.position, ChainEntry.detail, ChainEntry.key_id)
     query = select(*columns).where(ChainEntry.kind == ANCHOR)

@@ -161,12 +161,13 @@ def test_the_indexes_of_the_record_come_and_go_and_its_rows_stay(empty_database_
             lambda connection: {i["name"] for i in inspect(connection).get_indexes("decisions")},
         )
 
-    upgrade(empty_database_url, "0002")
-    before = indexes()
+    upgrade(empty_database_url)
     engine = make_engine(empty_database_url)
     with make_sessions(engine).begin() as session:
         a_job(session)
         decisions.record(session, [a_review()])
+    downgrade(empty_database_url, "0002")
+    before = indexes()
     for _ in range(2):
         upgrade(empty_database_url, "0003")
         assert indexes() - before == {
@@ -176,6 +177,7 @@ def test_the_indexes_of_the_record_come_and_go_and_its_rows_stay(empty_database_
         }
         downgrade(empty_database_url, "0002")
         assert indexes() == before
+    upgrade(empty_database_url)
     with make_sessions(engine).begin() as session:
         assert decisions.get(session, "job-1").verdict == "review"
     engine.dispose()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli import opening, schema
+from worker.cli import opening
 from worker.cli.exits import CommandError, Exit
 
 if TYPE_CHECKING:
@@ -109,7 +109,6 @@ def _checked(settings: Settings) -> Celery:
 
     app = make_app(settings)
     runtime = opening.runtime(settings)
-    schema.require(settings.database_url)
     reach(app, mask_url(settings.broker_url or ""))
     if settings.pool == "prefork":
         refuse_cuda_in_children(settings.device)

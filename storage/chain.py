@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import exists, insert, select, text, union_all
 from sqlalchemy.orm import Session
 
-from storage.seal import FIRST, PUBLIC, Key, seal, stored_decision, stored_time, written
+from storage.seal import COLUMNS, FIRST, PUBLIC, Key, seal, stored_decision, stored_time, whole
 from storage.tables import ADOPTED, ANCHOR, ATTESTS, DECISION, ChainEntry, Decision, utc_now
 
 CHAINS = 16
@@ -27,6 +27,8 @@ ANCHOR_SECONDS = 60.0
 
 ATTESTING = (DECISION, ADOPTED)
 INFO = "chain"
+TAKE = text("SELECT free, head, seal FROM sigctl_chain_head(:preferred, :chains)")
+INSERT = insert(ChainEntry)
 BATCH = 1000
 
 
@@ -68,13 +70,13 @@ class Chain:
             last = entries[-1]
             tip = Head(chain=start.chain, position=last["position"], mac=last["mac"])
             entries += self._sealed(tip, [anchor])
-        session.execute(insert(ChainEntry), entries)
+        session.connection().execute(INSERT, entries)
 
     def anchor(self, session: Session) -> None:
         """Seals the heads of all chains as they stand."""
         start = self._take(session)
         anchor = Event(kind=ANCHOR, detail=_named(heads(session)))
-        session.execute(insert(ChainEntry), list(self._sealed(start, [anchor])))
+        session.connection().execute(INSERT, list(self._sealed(start, [anchor])))
 
     def _take(self, session: Session) -> Head:
         """The head of a free chain, which stays ours until the transaction ends."""
@@ -115,10 +117,9 @@ def of(session: Session) -> Chain:
     return chain
 
 
-def attesting(rows: Iterable[Sequence[Any]], kind: str = DECISION) -> list[Event]:
-    """Events that attest decisions, given as `stored_decision` selects them."""
-    found = map(written, rows)
-    return [Event(kind=kind, subject=row["job_id"], row=row) for row in found]
+def attesting(rows: Iterable[Mapping[str, Any]], kind: str = DECISION) -> list[Event]:
+    """Events that attest decisions, each given by what the database holds of it."""
+    return [Event(kind=kind, subject=row["job_id"], row=row) for row in rows]
 
 
 def adopt(session: Session, after: str = "", limit: int = BATCH) -> list[str]:
@@ -128,12 +129,12 @@ def adopt(session: Session, after: str = "", limit: int = BATCH) -> list[str]:
     a release that did not know it.
     """
     rows = session.execute(
-        select(*stored_decision(session))
+        select(*stored_decision(session.get_bind().dialect.name))
         .where(Decision.job_id > after, ~has_entry())
         .order_by(Decision.job_id)
         .limit(limit)
     ).all()
-    events = attesting(rows, ADOPTED)
+    events = attesting((whole(COLUMNS, row) for row in rows), ADOPTED)
     of(session).append(session, events)
     return [str(event.subject) for event in events]
 
@@ -175,8 +176,8 @@ def _is_postgres(session: Session) -> bool:
 
 def _take_postgres(session: Session, preferred: int) -> Head:
     """By an advisory lock, which ends with the transaction however that ends."""
-    query = text("SELECT free, head, seal FROM sigctl_chain_head(:preferred, :chains)")
-    row = session.execute(query, {"preferred": preferred, "chains": CHAINS}).one()
+    given = {"preferred": preferred, "chains": CHAINS}
+    row = session.connection().execute(TAKE, given).one()
     return Head(chain=row.free, position=row.head or 0, mac=row.seal or FIRST)
 
 

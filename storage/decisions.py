@@ -17,7 +17,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from storage import chain
 from storage.database import upsert
 from storage.errors import InvalidDecision, InvalidFilter
-from storage.seal import stored_decision
+from storage.seal import written
 from storage.tables import (
     ACCEPT,
     DIGEST_LENGTH,
@@ -94,12 +94,11 @@ def record(session: Session, decided: Sequence[Decision]) -> list[Decision]:
         _check(decision)
     rows = [_row(decision) for decision in decided]
     insert = upsert(session, Decision).on_conflict_do_nothing(index_elements=["job_id"])
-    written = session.execute(
-        insert.returning(Decision, *stored_decision(session)),
-        sorted(rows, key=lambda row: str(row["job_id"])),
-    ).all()
-    chain.of(session).append(session, chain.attesting(row[1:] for row in written))
-    standing = {row[0].job_id: row[0] for row in written}
+    sent = {row["job_id"]: row for row in sorted(rows, key=lambda row: str(row["job_id"]))}
+    inserted = session.scalars(insert.returning(Decision), list(sent.values())).all()
+    entries = chain.attesting(written(decision, sent[decision.job_id]) for decision in inserted)
+    chain.of(session).append(session, entries)
+    standing = {decision.job_id: decision for decision in inserted}
     others = [row["job_id"] for row in rows if row["job_id"] not in standing]
     standing |= of_jobs(session, others)
     return [standing[decision.job_id] for decision in decided]

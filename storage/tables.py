@@ -7,6 +7,8 @@ neighbours. Signers and references are retired, and deleted only where somebody'
 
 from __future__ import annotations
 
+import json
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -96,6 +98,26 @@ def storable(text: str) -> str:
     # By way of UTF-16 so that a surrogate pair in two halves becomes its one character.
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return whole.replace("\0", "\ufffd")
+
+
+def to_json(value: Any) -> str:
+    """JSON that both databases accept: a number that is not finite becomes null.
+
+    >>> to_json({"blur": float("nan"), "pages": [1]})
+    '{"blur": null, "pages": [1]}'
+    """
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 class Base(DeclarativeBase):

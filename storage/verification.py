@@ -264,9 +264,10 @@ def _entries(
     """The entries of a chain in their order, each with the decision that it attests."""
     entry = ("position", "kind", "subject", "detail", "key_id", "recorded_at", "mac")
     attested = and_(ATTESTS, Decision.job_id == ChainEntry.subject)
+    dialect = session.get_bind().dialect.name
     query = (
-        select(*(stored(session, getattr(ChainEntry, name)) for name in entry))
-        .add_columns(*stored_decision(session))
+        select(*(stored(dialect, getattr(ChainEntry, name)) for name in entry))
+        .add_columns(*stored_decision(dialect))
         .outerjoin(Decision, attested)
         .where(ChainEntry.chain == chain, ChainEntry.position >= first)
         .order_by(ChainEntry.position)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import exists, insert, select, text, union_all
+from sqlalchemy import exists, insert, select, text
 from sqlalchemy.orm import Session
 
 from storage.seal import COLUMNS, FIRST, PUBLIC, Key, seal, stored_decision, stored_time, whole
@@ -28,6 +28,11 @@ ANCHOR_SECONDS = 60.0
 ATTESTING = (DECISION, ADOPTED)
 INFO = "chain"
 TAKE = text("SELECT free, head, seal FROM sigctl_chain_head(:preferred, :chains)")
+HEADS = text(
+    f"WITH chains (chain) AS (VALUES {', '.join(f'({chain})' for chain in range(CHAINS))})"
+    " SELECT e.chain, e.position, e.mac FROM chains c JOIN chain_entries e ON e.chain = c.chain"
+    " AND e.position = (SELECT max(position) FROM chain_entries WHERE chain = c.chain)"
+)
 INSERT = insert(ChainEntry)
 BATCH = 1000
 
@@ -152,18 +157,9 @@ def entry_of(session: Session, job_id: str) -> ChainEntry | None:
 
 def heads(session: Session, *, without: int | None = None) -> list[Head]:
     """The last entry of each chain, perhaps without one of the chains."""
-    columns = (ChainEntry.chain, ChainEntry.position, ChainEntry.mac)
-    last = (
-        select(*columns)
-        .where(ChainEntry.chain == chain)
-        .order_by(ChainEntry.position.desc())
-        .limit(1)
-        .subquery()
-        for chain in range(CHAINS)
-        if chain != without
-    )
-    found = session.execute(union_all(*(select(one) for one in last)))
-    return [Head(chain=chain, position=position, mac=mac) for chain, position, mac in found]
+    found = session.connection().execute(HEADS)
+    heads = [Head(chain=chain, position=position, mac=mac) for chain, position, mac in found]
+    return [head for head in heads if head.chain != without]
 
 
 def _named(found: Iterable[Head]) -> dict[str, Any]:

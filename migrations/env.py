@@ -12,7 +12,7 @@ from storage.tables import Base, UtcTime, Words
 
 # Any number, the same in every process: the key of PostgreSQL's advisory lock.
 LOCK = 7_364_001
-LOCK_SECONDS = 5
+LOCK_SECONDS = 2
 
 
 def lock(connection: Connection) -> None:

@@ -27,7 +27,7 @@ ANCHOR_SECONDS = 60.0
 
 ATTESTING = (DECISION, ADOPTED)
 INFO = "chain"
-TAKE = text("SELECT free, head, seal FROM sigctl_chain_head(:preferred, :chains)")
+TAKE = f"SELECT free, head, seal FROM sigctl_chain_head(%s, {CHAINS})"
 HEADS = text(
     f"WITH chains (chain) AS (VALUES {', '.join(f'({chain})' for chain in range(CHAINS))})"
     " SELECT e.chain, e.position, e.mac FROM chains c JOIN chain_entries e ON e.chain = c.chain"
@@ -172,8 +172,7 @@ def _is_postgres(session: Session) -> bool:
 
 def _take_postgres(session: Session, preferred: int) -> Head:
     """By an advisory lock, which ends with the transaction however that ends."""
-    given = {"preferred": preferred, "chains": CHAINS}
-    row = session.connection().execute(TAKE, given).one()
+    row = session.connection().exec_driver_sql(TAKE, (preferred,)).one()
     return Head(chain=row.free, position=row.head or 0, mac=row.seal or FIRST)
 
 

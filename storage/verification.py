@@ -19,7 +19,7 @@ from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from storage.chain import ATTESTING, Head, has_entry
-from storage.seal import COLUMNS, FIRST, Keys, seal, stored, stored_decision, whole
+from storage.seal import COLUMNS, FIRST, Keys, seal, stored, stored_decision, stored_time, whole
 from storage.tables import ADOPTED, ANCHOR, ATTESTS, DECISION, ChainEntry, Decision
 
 BATCH = 2000
@@ -103,10 +103,11 @@ def verify(
     signed_off: Places | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
-    """Check every chain from `since` up to `until`; without them, all there is.
+    """Check every chain from `since` to its end, and count and note heads up to `until`.
 
-    `signed_off` are seals that somebody has kept elsewhere; they must still be there. `progress`
-    hears how many more entries are done.
+    What comes after `until` is checked as well: it vouches for what is before. `signed_off` are
+    seals that somebody has kept elsewhere; they must still be there. `progress` hears how many more
+    entries are done.
     """
     report = Report()
     with _as_stored(session):
@@ -114,8 +115,7 @@ def verify(
         there = set(session.scalars(select(ChainEntry.chain).distinct()))
         for chain in sorted(there | {chain for chain, _ in seen}, key=str):
             _check_chain(session, report, chain, keys, seen, since, until, progress)
-        if until is None:
-            _find_unchained(session, report, since)
+        _find_unchained(session, report, since)
     report.faults.sort(key=_by_time(report.faults))
     return report
 
@@ -146,7 +146,7 @@ class _Check:
         self.chain, self.previous, self.last = chain, previous, first - 1
         self._keys, self._current = keys.by_id(), keys.current.id
         self._seen = {place: seal for (other, place), seal in seen.items() if other == chain}
-        self._first, self._vouched = first, first - 1
+        self._vouched = first - 1
         self._doubtful: Fault | None = None
 
     def entry(self, row: Sequence[Any]) -> Iterator[Fault]:
@@ -209,16 +209,19 @@ def _check_chain(
 ) -> None:
     check = _Check(chain, keys, seen, *_start(session, chain, since))
     kinds, used, faults = report.kinds, report.keys, report.faults
-    for rows in _entries(session, chain, check.last + 1, until):
+    end = "~" if until is None else stored_time(until)  # which is behind all digits
+    head = check.last, check.previous
+    for rows in _entries(session, chain, check.last + 1):
         for row in rows:
-            kinds[row[1]] += 1
-            used[row[4]] += 1
             faults += check.entry(row)
+            if str(row[5]) < end:
+                kinds[row[1]] += 1
+                used[row[4]] += 1
+                head = check.last, check.previous
         progress(len(rows))
-    if until is None:
-        faults += check.end()
-    if check.last:
-        report.heads.append(Head(chain=chain, position=check.last, mac=check.previous))
+    faults += check.end()
+    if head[0]:
+        report.heads.append(Head(chain=chain, position=head[0], mac=head[1]))
 
 
 def _anchored(session: Session, keys: Keys, since: datetime | None) -> dict[tuple[int, int], Seen]:
@@ -258,9 +261,7 @@ def _start(session: Session, chain: int, since: datetime | None) -> tuple[int, b
     return (row.position + 1, row.mac) if row else (1, FIRST)
 
 
-def _entries(
-    session: Session, chain: int, first: int, until: datetime | None
-) -> Iterator[Sequence[Sequence[Any]]]:
+def _entries(session: Session, chain: int, first: int) -> Iterator[Sequence[Sequence[Any]]]:
     """The entries of a chain in their order, each with the decision that it attests."""
     entry = ("position", "kind", "subject", "detail", "key_id", "recorded_at", "mac")
     attested = and_(ATTESTS, Decision.job_id == ChainEntry.subject)
@@ -272,8 +273,6 @@ def _entries(
         .where(ChainEntry.chain == chain, ChainEntry.position >= first)
         .order_by(ChainEntry.position)
     )
-    if until is not None:
-        query = query.where(ChainEntry.recorded_at < until)
     rows = session.connection().execute(query, execution_options={"yield_per": BATCH})
     with closing(rows):
         yield from rows.partitions()

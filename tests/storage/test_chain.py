@@ -253,8 +253,9 @@ def test_a_record_sealed_anew_without_the_key_shows(keyed, database_url):
     with forger.begin() as session:
         chain.adopt(session)
     assert checked(forger, Keys()).faults == []
-    (fault,) = checked(keyed).faults
-    assert fault.what == verification.OLDER_KEY
+    for until in (None, utc_now()):
+        (fault,) = checked(keyed, until=until).faults
+        assert fault.what == verification.OLDER_KEY
 
 
 def test_after_a_new_key_old_seals_need_the_old_key_and_the_new_one_vouches_for_them(keyed):
@@ -275,6 +276,8 @@ def test_only_the_period_asked_for_is_looked_at(keyed):
     assert checked(keyed, since=middle).faults == []
     assert checked(keyed, since=middle).decisions == 2
     assert len(checked(keyed, until=middle).faults) == 1
+    assert checked(keyed, until=middle).decisions == 2
+    assert [head.position for head in checked(keyed, until=middle).heads] == [2]
     tamper(keyed, "UPDATE decisions SET rule = 'other' WHERE job_id = 'c'")
     assert [fault.subject for fault in checked(keyed, since=middle).faults] == ["c"]
     assert checked(keyed, since=utc_now() + timedelta(days=1)).entries == 0

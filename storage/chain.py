@@ -33,7 +33,11 @@ HEADS = text(
     " SELECT e.chain, e.position, e.mac FROM chains c JOIN chain_entries e ON e.chain = c.chain"
     " AND e.position = (SELECT max(position) FROM chain_entries WHERE chain = c.chain)"
 )
-INSERT = insert(ChainEntry)
+# A third of the time that one statement for each row takes.
+INSERT = """INSERT INTO chain_entries
+SELECT chain, position, kind, subject, detail, key_id, recorded_at, decode(mac, 'hex')
+FROM json_to_recordset(%s) AS entries (chain integer, position bigint, kind text, subject text,
+  detail text, key_id text, recorded_at timestamptz, mac text)"""
 BATCH = 1000
 
 
@@ -75,13 +79,13 @@ class Chain:
             last = entries[-1]
             tip = Head(chain=start.chain, position=last["position"], mac=last["mac"])
             entries += self._sealed(tip, [anchor])
-        session.connection().execute(INSERT, entries)
+        _insert(session, entries)
 
     def anchor(self, session: Session) -> None:
         """Seals the heads of all chains as they stand."""
         start = self._take(session)
         anchor = Event(kind=ANCHOR, detail=_named(heads(session)))
-        session.connection().execute(INSERT, list(self._sealed(start, [anchor])))
+        _insert(session, list(self._sealed(start, [anchor])))
 
     def _take(self, session: Session) -> Head:
         """The head of a free chain, which stays ours until the transaction ends."""
@@ -164,6 +168,15 @@ def heads(session: Session, *, without: int | None = None) -> list[Head]:
 
 def _named(found: Iterable[Head]) -> dict[str, Any]:
     return {"heads": [[head.chain, head.position, head.mac.hex()] for head in found]}
+
+
+def _insert(session: Session, entries: list[dict[str, Any]]) -> None:
+    if not _is_postgres(session):
+        session.connection().execute(insert(ChainEntry), entries)
+        return
+    texts = ({"mac": e["mac"].hex(), "recorded_at": e["recorded_at"].isoformat()} for e in entries)
+    rows = [entry | text for entry, text in zip(entries, texts, strict=True)]
+    session.connection().exec_driver_sql(INSERT, (json.dumps(rows),))
 
 
 def _is_postgres(session: Session) -> bool:

@@ -100,6 +100,10 @@ def storable(text: str) -> str:
     return whole.replace("\0", "\ufffd")
 
 
+# `json.dumps` makes a new encoder for each value, unless all its options are the usual ones.
+_encoded = json.JSONEncoder(allow_nan=False).encode
+
+
 def to_json(value: Any) -> str:
     """JSON that both databases accept: a number that is not finite becomes null.
 
@@ -107,9 +111,9 @@ def to_json(value: Any) -> str:
     '{"blur": null, "pages": [1]}'
     """
     try:
-        return json.dumps(value, allow_nan=False)
+        return _encoded(value)
     except ValueError:
-        return json.dumps(_finite(value), allow_nan=False)
+        return _encoded(_finite(value))
 
 
 def _finite(value: Any) -> Any:

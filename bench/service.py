@@ -33,6 +33,7 @@ from worker.settings import Settings, load_settings
 from worker.transactions import transaction
 
 PATIENCE = 1800.0  # seconds for the whole queue
+SIGCTL = (sys.executable, "-m", "worker.cli.main")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +100,12 @@ class Service:
 class Worker:
     """A `celery worker` process."""
 
-    def __init__(self, env: Mapping[str, str], log: Path) -> None:
+    def __init__(self, env: Mapping[str, str], log: Path, *options: str) -> None:
         self._log = log
         clean = {name: v for name, v in os.environ.items() if not name.startswith("SIGCTL_")}
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "worker.cli.main", "worker", "--name", log.stem],
+                [*SIGCTL, "worker", "--name", log.stem, *options],
                 env={**clean, **env},
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -140,7 +141,6 @@ def service(checkpoint: Path, **variables: str) -> Iterator[Service]:
         for server in (broker, postgres, s3):
             stack.callback(server.stop)
         bucket = new_bucket(config_of(s3))
-        upgrade(postgres.url())
         env = {
             "SIGCTL_BROKER_URL": f"redis://127.0.0.1:{broker.port}/0",
             "SIGCTL_DATABASE_URL": postgres.url(),
@@ -152,8 +152,10 @@ def service(checkpoint: Path, **variables: str) -> Iterator[Service]:
             "SIGCTL_CHECKPOINT": str(checkpoint.resolve()),
             **{f"SIGCTL_{name}": value for name, value in variables.items()},
         }
+        settings = load_settings(env)
+        upgrade(settings.database_url)
         yield Service(
-            settings=load_settings(env),
+            settings=settings,
             env=env,
             bucket=bucket,
             servers={"redis": broker, "postgres": postgres.server, "s3": s3.server},

@@ -27,9 +27,10 @@ ANCHOR_SECONDS = 60.0
 
 ATTESTING = (DECISION, ADOPTED)
 INFO = "chain"
-TAKE = f"SELECT free, head, seal FROM sigctl_chain_head(%s, {CHAINS})"
+TAKE = "SELECT free, head, seal FROM sigctl_chain_head(%s, %s)"
 HEADS = text(
-    f"WITH chains (chain) AS (VALUES {', '.join(f'({chain})' for chain in range(CHAINS))})"
+    "WITH RECURSIVE chains (chain) AS (SELECT 0 UNION ALL SELECT chain + 1 FROM chains"
+    " WHERE chain + 1 < :chains)"
     " SELECT e.chain, e.position, e.mac FROM chains c JOIN chain_entries e ON e.chain = c.chain"
     " AND e.position = (SELECT max(position) FROM chain_entries WHERE chain = c.chain)"
 )
@@ -161,7 +162,7 @@ def entry_of(session: Session, job_id: str) -> ChainEntry | None:
 
 def heads(session: Session, *, without: int | None = None) -> list[Head]:
     """The last entry of each chain, perhaps without one of the chains."""
-    found = session.connection().execute(HEADS)
+    found = session.connection().execute(HEADS, {"chains": CHAINS})
     heads = [Head(chain=chain, position=position, mac=mac) for chain, position, mac in found]
     return [head for head in heads if head.chain != without]
 
@@ -185,7 +186,7 @@ def _is_postgres(session: Session) -> bool:
 
 def _take_postgres(session: Session, preferred: int) -> Head:
     """By an advisory lock, which ends with the transaction however that ends."""
-    row = session.connection().exec_driver_sql(TAKE, (preferred,)).one()
+    row = session.connection().exec_driver_sql(TAKE, (preferred, CHAINS)).one()
     return Head(chain=row.free, position=row.head or 0, mac=row.seal or FIRST)
 
 

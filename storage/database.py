@@ -24,6 +24,9 @@ Sessions = sessionmaker[Session]
 
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 10
+# A server that has gone without a word (power, a cut line) is noticed after so many seconds, where
+# the kernel would wait for a quarter of an hour.
+SILENCE_SECONDS = 30
 
 
 def make_engine(url: str | URL) -> Engine:
@@ -42,7 +45,14 @@ def make_engine(url: str | URL) -> Engine:
         parsed,
         json_serializer=to_json,
         pool_pre_ping=True,  # a database that was restarted costs a reconnect, not a job
-        connect_args={"connect_timeout": CONNECT_SECONDS, "application_name": "sigctl"},
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "application_name": "sigctl",
+            "keepalives_idle": SILENCE_SECONDS // 3,
+            "keepalives_interval": SILENCE_SECONDS // 3,
+            "keepalives_count": 2,
+            "tcp_user_timeout": SILENCE_SECONDS * 1000,
+        },
     )
 
 

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Text, and_, case, cast, select, update
+from sqlalchemy import Text, and_, case, cast, or_, select, update
 from sqlalchemy.orm import Session
 
 from storage import signers
 from storage.database import insert_new, upsert
 from storage.errors import InvalidJob, JobConflict, UnknownJob
-from storage.tables import DONE, FAILED, ID_LENGTH, QUEUED, RUNNING, Job, storable, utc_now
+from storage.tables import (
+    DONE,
+    FAILED,
+    ID_LENGTH,
+    QUEUED,
+    RUNNING,
+    STATUSES,
+    Decision,
+    Job,
+    storable,
+    utc_now,
+)
+
+IDS_AT_ONCE = 1000  # what a query holds on both databases
+CLOCK_TOLERANCE = timedelta(minutes=1)
 
 
 def check_id(job_id: str) -> str:
@@ -121,19 +135,56 @@ def get(session: Session, job_id: str) -> Job:
     return job
 
 
+def search(
+    session: Session,
+    *,
+    statuses: Sequence[str] = STATUSES,
+    error_code: str | None = None,
+    before: datetime | None = None,
+    limit: int | None = None,
+) -> list[tuple[Job, str | None]]:
+    """Jobs and the codes that they failed with, those that moved last first.
+
+    `before` leaves only jobs of which nothing was heard since then.
+    """
+    query = (
+        select(Job, Decision.error_code)
+        .join(Decision, Decision.job_id == Job.id, isouter=error_code is None)
+        .where(Job.status.in_(statuses))
+        .order_by(Job.updated_at.desc(), Job.id)
+        .limit(limit)
+    )
+    if error_code is not None:
+        query = query.where(Decision.error_code == error_code)
+    if before is not None:
+        query = query.where(Job.updated_at < before)
+    return [(job, code) for job, code in session.execute(query)]
+
+
+def known(session: Session, job_ids: Iterable[str]) -> set[str]:
+    """Those of the ids that stand for jobs."""
+    wanted = list(job_ids)
+    found: set[str] = set()
+    for start in range(0, len(wanted), IDS_AT_ONCE):
+        query = select(Job.id).where(Job.id.in_(wanted[start : start + IDS_AT_ONCE]))
+        found.update(session.scalars(query))
+    return found
+
+
 def stale(
     session: Session,
     older_than: timedelta | datetime,
     *,
     statuses: Sequence[str] = (QUEUED,),
 ) -> list[Job]:
-    """Jobs that have sat in a status for longer than that, or since before then; oldest first."""
-    before = utc_now() - older_than if isinstance(older_than, timedelta) else older_than
-    query = (
-        select(Job)
-        .where(Job.status.in_(statuses), Job.updated_at < before)
-        .order_by(Job.updated_at, Job.id)
-    )
+    """Jobs that have sat in a status for longer than that, or since before then; oldest first.
+
+    A job from the future was touched by a worker whose clock is wrong, and counts as old.
+    """
+    now = utc_now()
+    before = now - older_than if isinstance(older_than, timedelta) else older_than
+    old = or_(Job.updated_at < before, Job.updated_at > now + CLOCK_TOLERANCE)
+    query = select(Job).where(Job.status.in_(statuses), old).order_by(Job.updated_at, Job.id)
     return list(session.scalars(query.execution_options(populate_existing=True)))
 
 

@@ -6,12 +6,15 @@ is first asked for.
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import cache
 from typing import Any
 
 from celery import Celery
+from celery.schedules import schedstate, schedule
 from kombu.entity import Queue
 
+from worker.broker import DELAY
 from worker.errors import NoBroker
 from worker.settings import Settings, SettingsError, load_settings
 
@@ -20,9 +23,18 @@ REQUEUE_TASK = "sigctl.requeue"
 # Redis keeps one list for each step; 0 is taken first, and is what a bare message has.
 PRIORITIES = {"interactive": 0, "bulk": 9}
 CONNECT_SECONDS = 5
-# A retry waits inside a worker until its time comes. Without a bound, a long outage of the
-# database would draw the whole queue into the workers' memory.
-WAITING_RETRIES = 1000
+SILENT_SECONDS = 10
+BEAT_LOOKS = 60  # seconds between two looks at the schedule
+
+
+class Every(schedule):  # type: ignore[misc]
+    """Celery's interval, which does not wait for a future that a wrong clock once told of."""
+
+    def is_due(self, last_run_at: datetime) -> tuple[bool, float]:
+        """Whether it is time, and after how many seconds to look again."""
+        if self.maybe_make_aware(last_run_at) > self.maybe_make_aware(self.now()):
+            return schedstate(is_due=True, next=self.seconds)  # type: ignore[no-any-return]
+        return super().is_due(last_run_at)  # type: ignore[no-any-return]
 
 
 @cache
@@ -41,7 +53,12 @@ def worker_arguments(settings: Settings) -> list[str]:
     """Arguments for `make_app(settings).worker_main(...)`; all else is in the configuration."""
     lists = queues(settings)
     return [
-        *("worker", "--without-gossip", "--without-mingle", "--loglevel", settings.log_level),
+        # The banner is no line of a log.
+        *(("--quiet",) if settings.log_format == "json" else ()),
+        # Nobody listens to a heart that beats over the broker, and while a broker hangs each beat
+        # would hold up the loop. `worker.pulse` is what the probes feel.
+        *("worker", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+        *("--loglevel", settings.log_level),
         *("--queues", ",".join(lists[kind] for kind in settings.work)),
     ]
 
@@ -55,7 +72,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
     limited = settings.pool == "prefork"  # threads cannot be interrupted
     lists = queues(settings)
     return {
-        "broker_url": settings.broker_url,
+        "broker_url": verified(settings.broker_url or ""),
         "broker_transport": "worker.broker:Transport",
         "broker_transport_options": transport_options(settings),
         "broker_connection_timeout": CONNECT_SECONDS,
@@ -75,7 +92,6 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
-        "worker_eta_task_limit": WAITING_RETRIES,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_pool": settings.pool,
         "worker_concurrency": settings.concurrency,
@@ -84,13 +100,33 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "task_time_limit": settings.job_timeout if limited else None,
         "task_soft_time_limit": 0.9 * settings.job_timeout if limited else None,
         "beat_schedule": {
-            "requeue": {"task": REQUEUE_TASK, "schedule": settings.requeue_after / 2}
+            "requeue": {
+                "task": REQUEUE_TASK,
+                "schedule": Every(settings.requeue_after / 2),
+                # Put before what waits, since a long queue is when jobs are missed; and rounds
+                # that found no worker do not add up.
+                "options": {"headers": {DELAY: 0}, "expires": settings.requeue_after / 2},
+            }
         },
+        "beat_max_loop_interval": min(settings.requeue_after / 2, BEAT_LOOKS),
     }
 
 
+def verified(url: str) -> str:
+    """The broker's URL; over TLS the certificate is required unless the URL says otherwise.
+
+    Kombu takes `rediss://` without any option of TLS for plain Redis.
+
+    >>> verified("rediss://host:6379/0")
+    'rediss://host:6379/0?ssl_cert_reqs=required'
+    """
+    if not url.startswith("rediss:") or "ssl_cert_reqs=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
+
+
 def transport_options(settings: Settings) -> dict[str, Any]:
-    """The same for every process on this Redis database: the shortest timeout would win."""
+    """The same for every process on this Redis database, which judges every lease by them."""
     return {
         "visibility_timeout": settings.visibility_timeout,
         # Look every second for messages of workers that died; the default is every 100 s.
@@ -99,6 +135,8 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "priority_steps": sorted(PRIORITIES.values()),
         "queue_order_strategy": "priority",
         "socket_connect_timeout": CONNECT_SECONDS,
+        # A Redis that hangs instead of going away would hold the loop for ever.
+        "socket_timeout": SILENT_SECONDS,
         "socket_keepalive": True,
     }
 

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 from storage.errors import Transient
+from worker import metrics
 from worker.logs import get_logger
 
 Item = TypeVar("Item")
@@ -46,10 +47,13 @@ class Batcher(Generic[Item, Result]):
         wait: float = 0.0,
         expected: Callable[[], int] = lambda: 1,
         threads: int = 1,
+        patience: float | None = None,
     ) -> None:
         self._run, self._name = run, name
         self._wait, self._expected = wait, expected
         self._size = size
+        self._patience = patience
+        self._running: dict[int, float] = {}  # since when, by thread
         self._waiting: queue.Queue[tuple[Item, Future[Result]] | None] = queue.Queue(capacity)
         self._door = threading.Lock()
         self._closed = False
@@ -80,6 +84,18 @@ class Batcher(Generic[Item, Result]):
         for thread in self._threads:
             thread.join()
 
+    def fault(self) -> str | None:
+        """What keeps it from answering again, in a sentence: a dead thread, or a `run` that hangs.
+
+        A run hangs when it takes longer than `patience` seconds; None is for as long as it likes.
+        """
+        if not self._closed and not all(thread.is_alive() for thread in self._threads):
+            return f"A thread of the batches `{self._name}` has died."
+        longest = time.monotonic() - min(list(self._running.values()), default=time.monotonic())
+        if self._patience is not None and longest > self._patience:
+            return f"A batch of `{self._name}` has been running for {longest:.0f} s."
+        return None
+
     def _work(self) -> None:
         while (first := self._waiting.get()) is not None:
             batch, last = self._collect(first)
@@ -106,7 +122,7 @@ class Batcher(Generic[Item, Result]):
 
     def _answer(self, batch: Sequence[tuple[Item, Future[Result]]]) -> None:
         try:
-            results = self._run([item for item, _ in batch])
+            results = self._measured([item for item, _ in batch])
         except MemoryError as error:
             if len(batch) == 1:
                 batch[0][1].set_exception(error)
@@ -123,6 +139,15 @@ class Batcher(Generic[Item, Result]):
                     future.set_exception(result)
                 else:
                     future.set_result(result)
+
+    def _measured(self, items: Sequence[Item]) -> Sequence[Result | Exception]:
+        thread = threading.get_ident()
+        self._running[thread] = time.monotonic()
+        try:
+            with metrics.batch(self._name, len(items)):
+                return self._run(items)
+        finally:
+            del self._running[thread]
 
     def _shrink(self, size: int) -> None:
         if size < self._size:

@@ -9,6 +9,7 @@ The job's row is written before the message is sent, so a broker that fails lose
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -18,13 +19,14 @@ from typing import Any, Literal
 from kombu.exceptions import OperationalError
 
 from storage import decisions, jobs
-from storage.tables import QUEUED, RUNNING, Job
+from storage.tables import DONE, QUEUED, RUNNING, Job
 from worker.delivery import Again, deliver
-from worker.errors import BrokerUnavailable, NotDecided
+from worker.errors import BrokerUnavailable, NotDecided, NothingToReplay
 from worker.messages import TASK, VerifyRequest, parse
 from worker.pipeline import Outcome
 from worker.runtime import Runtime, get_runtime
 from worker.settings import Settings
+from worker.signing import signed
 from worker.transactions import transaction
 
 Priority = Literal["interactive", "bulk"]
@@ -97,19 +99,54 @@ def requeue(
 ) -> list[str]:
     """Send again every job that nothing was heard of for `older_than` (seconds, or a timedelta).
 
-    The default is SIGCTL_REQUEUE_AFTER. Returns the ids of the jobs sent, oldest first. A job
-    whose first message still exists is decided once all the same. Raises BrokerUnavailable.
+    The default is SIGCTL_REQUEUE_AFTER. A job that the broker still has a message of only waits
+    its turn, and is left to it. Returns the ids of the jobs sent, oldest first. Raises
+    BrokerUnavailable.
     """
     runtime = get_runtime(settings)
     if older_than is None:
         older_than = runtime.settings.requeue_after
     age = older_than if isinstance(older_than, timedelta) else timedelta(seconds=older_than)
     with transaction(runtime.sessions) as session:
-        requests = [_request(job) for job in jobs.stale(session, age, statuses=UNDECIDED)]
+        stale = [_request(job) for job in jobs.stale(session, age, statuses=UNDECIDED)]
+    known = _known_to_broker(runtime.settings) if stale else set()
+    requests = [request for request in stale if request.job_id not in known]
     for request in requests:
         _dispatch(request, runtime)
         _note_sent(request, runtime)
     return [request.job_id for request in requests]
+
+
+def replay(job_id: str, *, settings: Settings | None = None) -> str:
+    """Ask again what a job failed at, and return the id under which it is asked.
+
+    A failure is on record for good, so a job that failed gets a successor, `job~2` after `job`;
+    replaying a job twice makes one successor. A job without a decision is sent again as it is.
+    Raises UnknownJob, NothingToReplay when the job has a verdict, InvalidMessage when its id
+    leaves no room for a successor's, and BrokerUnavailable.
+    """
+    runtime = get_runtime(settings)
+    with transaction(runtime.sessions) as session:
+        job = jobs.get(session, job_id)
+    if job.status == DONE:
+        raise NothingToReplay(f"Job {job_id} has a verdict, and a verdict stands.")
+    request = _request(job)
+    if job.status not in UNDECIDED:
+        request = parse(request.as_kwargs() | {"job_id": successor(job_id)})
+    if _record(request, runtime).status in UNDECIDED:
+        _dispatch(request, runtime)
+        _note_sent(request, runtime)
+    return request.job_id
+
+
+def successor(job_id: str) -> str:
+    """The id of the job that asks again what this one failed at.
+
+    >>> successor("cheque-17"), successor("cheque-17~2")
+    ('cheque-17~2', 'cheque-17~3')
+    """
+    found = re.fullmatch(r"(.+)~([1-9]\d{0,3})", job_id)
+    return f"{found[1]}~{int(found[2]) + 1}" if found else f"{job_id}~2"
 
 
 def _record(request: VerifyRequest, runtime: Runtime) -> Job:
@@ -139,7 +176,7 @@ def _send(request: VerifyRequest, settings: Settings, priority: Priority) -> Non
     try:
         make_app(settings).send_task(
             TASK,
-            kwargs=request.as_kwargs(),
+            kwargs=signed(request.as_kwargs(), settings.message_key),
             task_id=request.job_id,
             priority=PRIORITIES[priority],
         )
@@ -151,11 +188,21 @@ def _send(request: VerifyRequest, settings: Settings, priority: Priority) -> Non
         ) from error
 
 
+def _known_to_broker(settings: Settings) -> set[str]:
+    if settings.broker_url is None:
+        return set()
+    from worker.app import make_app
+    from worker.waiting import job_ids
+
+    return job_ids(make_app(settings))
+
+
 def _run_here(request: VerifyRequest, runtime: Runtime) -> None:
     """What a worker does with the message, with its pauses; the job is decided at the end."""
     retries = 0
+    message = signed(request.as_kwargs(), runtime.settings.message_key)
     while True:
-        result = deliver(request.as_kwargs(), runtime, retries=retries)
+        result = deliver(message, runtime, retries=retries)
         if not isinstance(result, Again):
             return
         if not result.counted:

@@ -49,7 +49,19 @@ class NotDecided(WorkerError):
     code = "not_decided"
 
 
+class PortTaken(WorkerError):
+    """The port of the health checks cannot be listened on."""
+
+    code = "port_taken"
+
+
 class UnsafePool(WorkerError):
     """A CUDA context does not survive a fork, so prefork workers cannot use the GPU."""
 
     code = "unsafe_pool"
+
+
+class NothingToReplay(WorkerError):
+    """The job has a verdict, and a verdict stands."""
+
+    code = "nothing_to_replay"

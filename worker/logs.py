@@ -7,7 +7,9 @@ logging; the commands and the worker call `configure`.
 from __future__ import annotations
 
 import logging
+import re
 import sys
+import threading
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -16,7 +18,9 @@ import structlog
 from structlog.stdlib import BoundLogger, ProcessorFormatter
 from structlog.typing import Processor
 
-from worker.settings import Settings
+from worker.settings import MASK, Settings
+
+PASSWORD = re.compile(r"(?<=://)([^\s/@:]*):[^\s/@]+@")
 
 
 def withhold_payloads(
@@ -29,6 +33,19 @@ def withhold_payloads(
         elif isinstance(value, np.ndarray):
             event[name] = f"<array {value.shape}>"
     return event
+
+
+def hide_passwords(text: str) -> str:
+    """The text with the password of each URL in it masked, for what other libraries say.
+
+    >>> hide_passwords("cannot reach redis://user:hush@host:6379/0")
+    'cannot reach redis://user:********@host:6379/0'
+    """
+    return PASSWORD.sub(rf"\1:{MASK}@", text)
+
+
+def _hidden(_logger: Any, _method: str, line: Any) -> str:
+    return hide_passwords(line)
 
 
 _SHARED: tuple[Processor, ...] = (
@@ -68,15 +85,39 @@ def configure(settings: Settings) -> None:
             logging.getLogger(repeating).setLevel(logging.WARNING)
 
 
+def take_over() -> None:
+    """For a process of ours alone: warnings and errors that nobody catches are log lines, too."""
+    logging.captureWarnings(True)
+    sys.excepthook, threading.excepthook = _log_uncaught, _log_uncaught_in_thread
+    sys.unraisablehook = _log_unraisable
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        logging.getLogger(__name__).critical("uncaught", exc_info=(kind, error, trace))
+
+
+def _log_uncaught_in_thread(found: threading.ExceptHookArgs) -> None:
+    if found.exc_value is not None and not issubclass(found.exc_type, SystemExit):
+        _log_uncaught(found.exc_type, found.exc_value, found.exc_traceback)
+
+
+def _log_unraisable(found: sys.UnraisableHookArgs) -> None:
+    _log_uncaught(found.exc_type, found.exc_value or found.exc_type(), found.exc_traceback)
+
+
 def _rendering(form: str) -> list[Processor]:
     if form == "json":
         return [
             ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(default=str),
+            _hidden,
         ]
     # Plain tracebacks: the pretty ones print local variables, and those hold images.
     plain = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
-    return [ProcessorFormatter.remove_processors_meta, plain]
+    return [ProcessorFormatter.remove_processors_meta, plain, _hidden]

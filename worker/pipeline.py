@@ -22,6 +22,7 @@ from storage.errors import StorageError, Transient
 from storage.images import Images
 from storage.reference_cache import ReferenceCache
 from storage.tables import ERROR, Job
+from worker import metrics
 from worker.enrolment import EnrolReport, ImageReport, enroll
 from worker.ledger import Case, Ledger, Progress, TooClose, decision_of, recorded
 from worker.logs import get_logger
@@ -141,12 +142,14 @@ def _decide(
 
 
 def _logged(outcome: Outcome) -> Outcome:
+    metrics.ended(outcome)
     log.info(
         "decided",
         verdict=outcome.verdict,
         score=outcome.score,
         threshold=outcome.threshold,
         code=outcome.error_code,
+        reason=outcome.error_message,
         total_ms=outcome.total_ms,
     )
     return outcome

@@ -66,6 +66,7 @@ class Runtime:
                     device=self.settings.device,
                     exact=self.settings.precision == "float32",
                     lanes=self.settings.cores,
+                    sha256=self.settings.checkpoint_sha256,
                 )
             return self._embedder
 
@@ -90,6 +91,16 @@ class Runtime:
                 )
             return self._stages
 
+    @property
+    def loaded(self) -> Embedder | None:
+        """The model if this process has one; loads nothing."""
+        return self._embedder
+
+    def fault(self) -> str | None:
+        """What keeps the stages from ever answering again; makes nothing and waits for nothing."""
+        stages = self._stages
+        return None if stages is None else stages.fault()
+
     def close(self) -> None:
         """Finish what waits in the stages, and let connections and model go.
 
@@ -108,6 +119,7 @@ def make_images(settings: Settings) -> Images:
     secret = settings.s3_secret_key
     s3 = S3Config(
         endpoint=settings.s3_endpoint,
+        ca=None if settings.s3_ca is None else str(settings.s3_ca),
         access_key=settings.s3_access_key,
         secret_key=None if secret is None else secret.get_secret_value(),
         region=settings.s3_region,

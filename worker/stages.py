@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from worker import metrics
 from worker.batching import Batcher
 from worker.ledger import Begun, Case, Ledger
 from worker.messages import VerifyRequest
@@ -32,13 +33,19 @@ WAIT = 0.005
 decisions costs a third of eight with one; waiting longer leaves a core idle."""
 
 
+HUNG = 120.0
+"""Seconds after which a run of the network has hung; one takes a second on the slowest machine.
+Transactions have no such limit: a database that is away must not get its workers killed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stages:
     """The steps of a job that can be shared; each takes one job's part and blocks.
 
     `embed` takes a canvas (1, H, W) to an embedding (D,), in the reference arithmetic if `exact`.
     `begin` and `decide` raise what `Ledger` has for the job. A job is held `at_work` throughout,
-    so that nobody waits for jobs that are not there.
+    so that nobody waits for jobs that are not there. `fault` says what keeps the stages from ever
+    answering again, if anything does.
     """
 
     begin: Callable[[VerifyRequest], Begun]
@@ -47,6 +54,7 @@ class Stages:
     exact: bool
     at_work: AbstractContextManager[object] = field(default_factory=nullcontext)
     close: Callable[[], None] = lambda: None
+    fault: Callable[[], str | None] = lambda: None
 
 
 def alone(ledger: Ledger, embedder: Embedder, far: str | None) -> Stages:
@@ -69,10 +77,12 @@ class _Crowd:
     def __enter__(self) -> None:
         with self._lock:
             self._inside += 1
+        metrics.JOBS_AT_WORK.inc()
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
+        metrics.JOBS_AT_WORK.dec()
 
     def count(self) -> int:
         return self._inside
@@ -98,6 +108,7 @@ def together(
         *,
         size: int = JOBS,
         lanes: int = 1,
+        patience: float | None = None,
     ) -> Batcher[Item, Result]:
         return Batcher(
             run,
@@ -107,6 +118,7 @@ def together(
             wait=WAIT,
             expected=crowd.count,
             threads=lanes,
+            patience=patience,
         )
 
     begin: Batcher[VerifyRequest, Begun] = batched(ledger.begin, "begin")
@@ -115,6 +127,7 @@ def together(
         "embed",
         size=batch or engine.batch,
         lanes=engine.lanes,
+        patience=HUNG,
     )
     decide: Batcher[Case, Outcome] = batched(
         lambda cases: ledger.decide(cases, embedder, far), "decide"
@@ -124,7 +137,18 @@ def together(
         for batcher in (begin, embed, decide):
             batcher.close()
 
-    return Stages(begin=begin, embed=embed, decide=decide, exact=False, at_work=crowd, close=close)
+    def fault() -> str | None:
+        return begin.fault() or embed.fault() or decide.fault()
+
+    return Stages(
+        begin=begin,
+        embed=embed,
+        decide=decide,
+        exact=False,
+        at_work=crowd,
+        close=close,
+        fault=fault,
+    )
 
 
 def _only(results: Sequence[Result | Exception]) -> Result:

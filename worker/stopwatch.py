@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from worker import metrics
+
 
 class Stopwatch:
     """Milliseconds by stage, and in all since it was made."""
@@ -21,7 +23,8 @@ class Stopwatch:
         try:
             yield
         finally:
-            self._stages[f"{name}_ms"] = _milliseconds_since(began)
+            self._stages[f"{name}_ms"] = spent = _milliseconds_since(began)
+            metrics.STAGE_SECONDS.labels(name).observe(spent / 1000)
 
     def columns(self) -> dict[str, float]:
         """`fetch_ms`, ... of the stages so far, and `total_ms` until now."""

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from celery import Task, shared_task, signals
 from celery.concurrency import get_implementation
 from celery.exceptions import Reject
+from celery.worker.control import Panel
 
 from model.errors import ModelError
-from worker import client, logs
+from worker import client, logs, metrics, status
 from worker.app import REQUEUE_TASK
-from worker.delivery import Again, deliver
+from worker.broker import DELAY
+from worker.delivery import INTERNAL_ERROR, Again, about, deliver
 from worker.errors import BrokerUnavailable, UnsafePool
+from worker.exposure import exposed
+from worker.health import HealthStep
 from worker.logs import get_logger
 from worker.messages import FIELDS, TASK
+from worker.pulse import PulseStep
 from worker.runtime import close_runtimes, get_runtime
 from worker.settings import load_settings
 
 log = get_logger(__name__)
+
+__all__ = ["requeue", "status", "verify"]  # `status` for the command that it registers
+
+# A document that kills its worker takes down whatever is worked on beside it, and all of it comes
+# back together. One at a time, the others are decided, and only the deadly one dies again.
+_suspects = threading.Lock()
+_stopping = threading.Event()
 
 
 # typing=False: a call with wrong arguments must reach us, so that its failure is recorded.
@@ -28,9 +42,12 @@ def verify(self: Task, *values: Any, **named: Any) -> None:
     message = {**dict(zip(FIELDS, values, strict=False)), **named}
     if len(values) > len(FIELDS):
         message["arguments"] = len(values)  # no field has this name, so parsing refuses it
-    result = deliver(message, get_runtime(), retries=self.request.retries or 0)
-    if isinstance(result, Again):
-        _send_again(self, result)
+    with about(message):
+        with _alone_if_suspect(self):
+            result = deliver(message, get_runtime(), retries=self.request.retries or 0)
+        if isinstance(result, Again):
+            metrics.RETRIES.labels(getattr(result.error, "code", INTERNAL_ERROR)).inc()
+            _again(self, result)
 
 
 @shared_task(name=REQUEUE_TASK)  # type: ignore[untyped-decorator]
@@ -44,14 +61,29 @@ def requeue() -> None:
         log.info("requeued", jobs=len(sent))
 
 
-def _send_again(task: Task, again: Again) -> None:
-    """Queue a copy for later. `Task.retry` would drop the message if the broker were away now."""
+def _alone_if_suspect(task: Task) -> AbstractContextManager[object]:
+    """Held by one message at a time of those whose last holder did not live to acknowledge it."""
+    if not (task.request.delivery_info or {}).get("redelivered"):
+        return nullcontext()
+    metrics.REDELIVERIES.inc()
+    log.warning("redelivered")
+    return _suspects
+
+
+def _again(task: Task, again: Again) -> None:
+    """Let the message come again: a copy later, or itself when nothing can be recorded.
+
+    In the latter case its thread waits, so that a worker without a database takes nothing more.
+    """
+    if not again.counted:
+        _stopping.wait(again.delay)
+        raise Reject(str(again.error), requeue=True)
     request = task.request
     copy = task.signature_from_request(
         request,
-        countdown=again.delay,
-        retries=(request.retries or 0) + again.counted,
+        retries=(request.retries or 0) + 1,
         priority=(request.delivery_info or {}).get("priority"),
+        headers={DELAY: again.delay},
     )
     try:
         copy.apply_async()
@@ -60,14 +92,24 @@ def _send_again(task: Task, again: Again) -> None:
         raise Reject(str(error), requeue=True) from error
 
 
+def _take_no_orders(**_: Any) -> None:
+    """Only answer questions: whoever can write to the broker could stop workers and revoke jobs."""
+    for command in Panel.data.keys() - {"ping", status.COMMAND}:
+        del Panel.data[command]
+
+
 def _set_up_logging(**_: Any) -> None:
     logs.configure(load_settings())
+    logs.take_over()
 
 
 def _check_before_start(sender: Any = None, **_: Any) -> None:
     """Refuse to start where every job would fail. Raises SystemExit with the reason."""
     runtime = get_runtime()
-    logs.configure(runtime.settings)  # Celery asks for it only later
+    sender.app.steps["consumer"].add(PulseStep)
+    sender.app.steps["worker"].add(HealthStep)
+    for sentence in exposed(runtime.settings):
+        log.warning("not_encrypted", reason=sentence)
     try:
         if get_implementation(sender.pool_cls) is get_implementation("prefork"):
             refuse_cuda_in_children(runtime.settings.device)
@@ -81,8 +123,9 @@ def _load() -> None:
     """Make everything that jobs need before the first of them comes, and say what it is."""
     runtime = get_runtime()
     runtime.serve()
-    assert runtime.stages is not None
+    _ = runtime.stages  # made now
     embedder, engine = runtime.embedder, runtime.embedder.engine
+    metrics.loaded(embedder)
     log.info(
         "model_loaded",
         model=embedder.model_id,
@@ -97,6 +140,10 @@ def _load() -> None:
 def _serve(**_: Any) -> None:
     """In a child of the prefork pool, which must report within seconds: its first job loads."""
     get_runtime().serve()
+
+
+def _stop_waiting(**_: Any) -> None:
+    _stopping.set()
 
 
 def _close(**_: Any) -> None:
@@ -116,8 +163,11 @@ def refuse_cuda_in_children(device: str) -> None:
         )
 
 
+signals.celeryd_init.connect(_set_up_logging)  # Celery asks for it only later
 signals.setup_logging.connect(_set_up_logging)
+signals.worker_init.connect(_take_no_orders)
 signals.worker_init.connect(_check_before_start)
 signals.worker_process_init.connect(_serve)
+signals.worker_shutting_down.connect(_stop_waiting)
 signals.worker_process_shutdown.connect(_close)
 signals.worker_shutdown.connect(_close)

@@ -218,3 +218,11 @@ def test_a_job_that_is_sent_again_is_no_longer_stale(sessions):
     with sessions.begin() as session:
         assert jobs.get(session, "job-1").status == "queued"
         assert jobs.stale(session, timedelta(minutes=30)) == []
+
+
+def test_a_job_that_a_wrong_clock_put_into_the_future_counts_as_old(sessions):
+    with sessions.begin() as session:
+        job, _ = jobs.submit(session, **ASKED)
+        job.updated_at += timedelta(hours=1)
+    with sessions.begin() as session:
+        assert [job.id for job in jobs.stale(session, timedelta(minutes=10))] == ["job-1"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,15 @@ def test_celery_is_told_what_is_wrong_in_a_sentence(
     assert ended.returncode != 0
     assert sentence in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_the_beat_goes_on_after_a_clock_was_wrong() -> None:
+    app = make_app(Settings(broker_url=BROKER, requeue_after=600))
+    every = app.conf.beat_schedule["requeue"]["schedule"]
+    every.app = app
+    now = every.now()
+    assert every.is_due(now + timedelta(hours=1)) == (True, 300)
+    assert every.is_due(now - timedelta(seconds=301)) == (True, 300)
+    due, seconds = every.is_due(now)
+    assert not due
+    assert seconds == pytest.approx(300, abs=5)

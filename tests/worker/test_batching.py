@@ -197,3 +197,32 @@ def test_hundreds_of_callers_get_their_own_results(pool: ThreadPoolExecutor) -> 
 
     with batcher(run, size=8, capacity=4, threads=3) as made:
         assert list(pool.map(made, range(500))) == [item * item for item in range(500)]
+
+
+def test_a_run_that_takes_too_long_is_a_fault_only_where_there_is_a_limit() -> None:
+    run = Held()
+    with (
+        batcher(run, patience=0.0, name="embed") as impatient,
+        batcher(run, name="decide") as patient,
+        ThreadPoolExecutor() as pool,
+    ):
+        assert impatient.fault() is None
+        asked = [pool.submit(made, 1) for made in (impatient, patient)]
+        for _ in asked:
+            assert run.entered.acquire(timeout=PATIENCE)
+        assert "A batch of `embed` has been running for" in (impatient.fault() or "")
+        assert patient.fault() is None
+        run.go.release(2)
+        assert [future.result(PATIENCE) for future in asked] == [10, 10]
+        assert impatient.fault() is None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_has_died_is_a_fault() -> None:
+    def fail() -> int:
+        raise RuntimeError("a bug")
+
+    made: Batcher[int, int] = Batcher(list, name="begin", size=4, capacity=4, wait=1, expected=fail)
+    threading.Thread(target=made, args=(1,), daemon=True).start()  # waits for ever
+    made._threads[0].join(PATIENCE)
+    assert made.fault() == "A thread of the batches `begin` has died."

@@ -14,9 +14,10 @@ from tests.fakes import FakeEmbedder, Trouble, ink
 from tests.worker.conftest import Desk
 from worker import client
 from worker.app import make_app
-from worker.broker import envelope_fault
+from worker.broker import LATER
 from worker.enrolment import enroll
-from worker.errors import BrokerUnavailable, InvalidMessage, NotDecided
+from worker.envelope import envelope_fault
+from worker.errors import BrokerUnavailable, InvalidMessage, NotDecided, NothingToReplay
 from worker.runtime import Runtime, get_runtime
 from worker.settings import Settings
 
@@ -168,10 +169,35 @@ def test_requeue_sends_what_is_old_and_undecided_once(queued: Settings, redis_ur
         old = timedelta(seconds=100)
         running.updated_at -= old
         jobs.get(session, sent[0]).updated_at -= old
+    forget(redis_url)
     assert client.requeue(timedelta(seconds=500), settings=queued) == []
     assert client.requeue(50, settings=queued) == sent[:2]
     assert client.requeue(50, settings=queued) == []
-    assert len(messages(redis_url)) == 5
+    assert len(messages(redis_url)) == 2
+
+
+def test_requeue_leaves_jobs_alone_that_the_broker_still_has(
+    queued: Settings, redis_url: str
+) -> None:
+    """On either list, in the hands of a worker, waiting for another try; from us or others."""
+    sent = [client.submit("ada", f"s3://scans/{n}.png", settings=queued) for n in range(3)]
+    sent.append(client.submit("ada", "s3://scans/b.png", priority="bulk", settings=queued))
+    with redis.Redis.from_url(redis_url) as broker:
+        at_work, later = broker.rpop("sigctl.verify"), broker.rpop("sigctl.verify")
+        broker.hset("unacked", "tag", b'[%b, "", "sigctl.verify"]' % at_work)
+        broker.zadd(LATER, {b"sigctl.verify\n" + later: 1})
+        broker.lpush("sigctl.verify", "no JSON", "{}")
+        assert client.requeue(0, settings=queued) == []
+        broker.delete("unacked")
+        assert client.requeue(0, settings=queued) == sent[:1]
+        broker.delete(LATER)
+        assert client.requeue(0, settings=queued) == sent[1:2]
+
+
+def forget(redis_url: str) -> None:
+    """What Redis does that is restarted without its file."""
+    with redis.Redis.from_url(redis_url) as broker:
+        broker.flushdb()
 
 
 def test_requeue_without_a_broker_does_the_jobs_here(
@@ -190,4 +216,38 @@ def test_requeue_by_default_waits_as_long_as_the_settings_say(
     assert client.requeue(settings=queued) == []
     with get_runtime(queued).sessions.begin() as session:
         jobs.get(session, job_id).updated_at -= timedelta(seconds=queued.requeue_after + 1)
+    forget(redis_url)
     assert client.requeue(settings=queued) == [job_id]
+
+
+def test_a_job_that_failed_is_asked_again_under_the_id_of_a_successor(
+    runtime: Runtime, desk: Desk, settings: Settings
+) -> None:
+    document = (desk.inbox / "late.png").as_uri()
+    client.submit("ada", document, job_id="j", metadata={"branch": 3}, settings=settings)
+    failed = client.wait("j", timeout=0, settings=settings)
+    assert failed.error_code == "image_not_found"
+    desk.put("late.png", ink(0.1))
+    assert client.replay("j", settings=settings) == "j~2"
+    again = client.wait("j~2", timeout=0, settings=settings)
+    assert (again.verdict, again.document, again.upstream) == ("accept", document, {"branch": 3})
+    assert client.wait("j", timeout=0, settings=settings) == failed
+    assert client.replay("j", settings=settings) == "j~2"
+    with pytest.raises(NothingToReplay, match="j~2 has a verdict"):
+        client.replay("j~2", settings=settings)
+
+
+def test_a_job_without_a_decision_is_replayed_as_it_is(queued: Settings, redis_url: str) -> None:
+    job = client.submit("ada", "s3://scans/1.png", settings=queued)
+    assert client.replay(job, settings=queued) == job
+    assert len(messages(redis_url)) == 2
+
+
+def test_an_id_without_room_for_a_successor_is_said_to_be_so(
+    runtime: Runtime, desk: Desk, settings: Settings
+) -> None:
+    job = client.submit(
+        "ada", (desk.inbox / "none.png").as_uri(), job_id="j" * 128, settings=settings
+    )
+    with pytest.raises(InvalidMessage, match="job_id cannot be used"):
+        client.replay(job, settings=settings)

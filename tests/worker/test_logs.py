@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -81,3 +83,50 @@ def test_what_is_below_the_level_is_not_logged(capsys: pytest.CaptureFixture[str
 def test_credentials_of_the_object_store_are_not_logged_at_debug_level() -> None:
     configure(Settings(log_level="debug"))
     assert not logging.getLogger("botocore.auth").isEnabledFor(logging.DEBUG)
+
+
+def test_warnings_and_errors_that_nobody_catches_are_lines_of_json_too() -> None:
+    code = """
+import threading, warnings
+from worker import logs
+from worker.settings import Settings
+logs.configure(Settings(log_format="json"))
+logs.take_over()
+warnings.warn("do not run as root")
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
+class Late:
+    def __del__(self):
+        raise ValueError("too late")
+Late()
+raise RuntimeError("a bug")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    warned, in_thread, in_del, at_last = map(json.loads, done.stderr.splitlines())
+    assert done.returncode == 1
+    assert "do not run as root" in warned["event"]
+    assert "ZeroDivisionError" in in_thread["exception"]
+    assert "ValueError: too late" in in_del["exception"]
+    assert "RuntimeError: a bug" in at_last["exception"]
+    assert (in_thread["level"], at_last["level"]) == ("critical", "critical")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize(
+    "url", ["redis://:hush@h/0", "postgresql://user:hu%21sh:@h", "x://u:hush@"]
+)
+def test_no_url_in_any_line_shows_its_password(
+    form: str, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(Settings(log_format=form))
+    logging.getLogger("some.library").error("cannot reach %s", url)
+    get_logger("worker.x").warning("failed", reason=url)
+    try:
+        raise ConnectionError(f"connecting to {url}")
+    except ConnectionError:
+        get_logger("worker.x").warning("failed", exc_info=True)
+    text = "\n".join(lines(capsys))
+    assert text.count("********@") == 3
+    assert "sh@" not in text
+    assert "sh:@" not in text

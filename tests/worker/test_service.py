@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,21 +51,28 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
 class Worker:
     """A `sigctl worker` process and what it logs."""
 
-    def __init__(self, env: dict[str, str], folder: Path, *options: str) -> None:
+    def __init__(
+        self,
+        env: dict[str, str],
+        folder: Path,
+        *options: str,
+        command: Sequence[str] = ("-m", "worker.cli.main", "worker"),
+    ) -> None:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("SIGCTL_")}
         self.log = folder / f"worker-{uuid.uuid4().hex[:6]}.log"
-        with self.log.open("w") as output:
+        self.out = self.log.with_suffix(".out")
+        with self.log.open("w") as log, self.out.open("w") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "worker.cli.main", "worker", *options],
+                [sys.executable, *command, *options],
                 cwd=ROOT,
                 env=clean | env | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                stdout=out,
+                stderr=log,
             )
 
     @property
     def text(self) -> str:
-        return self.log.read_text()
+        return self.log.read_text() + self.out.read_text()
 
     def running(self) -> bool:
         return self.process.poll() is None
@@ -117,7 +124,7 @@ class Service:
             "retry_delay_max": 1,
             "max_retries": 3,
             "job_timeout": 18,
-            "visibility_timeout": 20,
+            "visibility_timeout": 8,
             "requeue_after": 20,
             "max_deliveries": 10,  # a slow machine must not pass for a deadly document
             "concurrency": 2,
@@ -363,6 +370,34 @@ def rubbish(queue: str) -> list[str]:
             }
         ),
         json.dumps({**good, "headers": None, "body": "[[], {}, {}]", "properties": tag}),
+        "[" * 100_000,
+        json.dumps(
+            {**good, "body": '[[], {"a":' + "[" * 900 + "]" * 900 + "}, {}]", "properties": tag}
+        ),
+        json.dumps({**good, "body": '[[], {"page": NaN}, {}]', "properties": tag}),
+        json.dumps({**good, "body": "x" * 10_000_000, "properties": tag}),
+        *(
+            json.dumps(
+                {
+                    **good,
+                    **wrong,
+                    "headers": {"task": "sigctl.verify", "id": "z", **more},
+                    "body": '[[], {"page": 1}, {}]',
+                    "properties": tag,
+                }
+            )
+            for wrong, more in [
+                ({"content-encoding": "utf-7"}, {}),
+                ({"content-encoding": "no-such"}, {}),
+                ({"content-encoding": 7}, {}),
+                ({}, {"compression": "application/x-gzip"}),
+                ({}, {"compression": "no-such"}),
+                ({}, {"retries": "many"}),
+                ({}, {"eta": "never"}),
+                ({}, {"expires": [1]}),
+                ({}, {"timelimit": "long"}),
+            ]
+        ),
     ]
     return [text.replace('"t"', f'"t{number}"') for number, text in enumerate(texts)]
 
@@ -373,6 +408,23 @@ def await_nothing_left(broker: redis.Redis, queue: str) -> None:
     while broker.llen(queue) or broker.hlen("unacked"):
         assert time.monotonic() < deadline, broker.hgetall("unacked")
         time.sleep(0.1)
+
+
+def test_nobody_who_can_write_to_the_broker_gives_orders_to_a_worker(
+    service: Service, document: str
+) -> None:
+    app = make_app(service.settings)
+    assert service.worker.running()
+    job = str(uuid.uuid4())
+    app.control.revoke(job, terminate=True)
+    app.control.broadcast("pool_shrink", arguments={"n": 99})
+    app.control.cancel_consumer(service.settings.queue)
+    app.control.shutdown()
+    assert "error" in str(app.control.inspect(timeout=30, limit=1).conf())
+    assert app.control.inspect(timeout=30, limit=1).ping()
+    assert service.submit("ada", document, job_id=job) == job
+    assert service.wait(job).verdict == "accept"
+    assert service.worker.running()
 
 
 def test_while_the_image_store_is_away_jobs_are_retried_and_then_recorded_as_failed(
@@ -414,18 +466,51 @@ def test_a_worker_that_is_stopped_loses_no_job(service: Service, document: str) 
 
 def test_a_killed_worker_s_jobs_are_decided_by_another(service: Service, document: str) -> None:
     worker = service.worker
-    sent = [service.submit("ada", document, job_id=f"kill-{number}") for number in range(60)]
+    jobs = [f"kill-{number}" for number in range(60)]
+    for job_id in jobs:  # without a row: only Redis knows of them
+        message = {"job_id": job_id, "signer_id": "ada", "document": document}
+        push_bare(service.redis_url, service.settings.queue, message)
     worker.await_text('"job_id": "kill-')
     worker.end(signal.SIGKILL)
     assert service.worker.process.pid != worker.process.pid
-    # What the worker held comes back after the visibility timeout. What Redis was just handing
-    # to it is in nobody's list any more, and comes back by way of its row.
-    deadline = time.monotonic() + PATIENCE
-    while undecided := [job_id for job_id in sent if not service.is_decided(job_id)]:
-        assert time.monotonic() < deadline, undecided
-        time.sleep(1)
-        client.requeue(settings=service.settings)
-    assert {service.wait(job_id).verdict for job_id in sent} == {"accept"}
+    assert {service.wait(job_id).verdict for job_id in jobs} == {"accept"}
+    service.worker.await_text("message_of_a_lost_worker_returned")
+
+
+def test_a_document_that_kills_its_worker_is_set_aside_and_the_others_are_decided(
+    service: Service, document: str, pictures: dict[str, bytes]
+) -> None:
+    for worker in service.workers:
+        worker.end()
+    deadly = service.submit("ada", service.bucket.put("deadly.png", pictures["ada0"]))
+    others = [service.submit("ada", document) for _ in range(30)]
+    env = service.env | {"SIGCTL_MAX_DELIVERIES": "3", "SIGCTL_CONCURRENCY": "8"}
+    deaths = 0
+    while not service.is_decided(deadly):
+        worker = Worker(env, service.folder, command=["tests/deadly_worker.py"])
+        service.workers.append(worker)
+        while worker.running() and not service.is_decided(deadly):
+            time.sleep(0.2)
+        deaths += not worker.running()
+    assert deaths == 3
+    outcome = service.wait(deadly)
+    assert outcome.error_code == "poison"
+    assert outcome.error_message.startswith("3 workers took this job")
+    assert {service.wait(job_id).verdict for job_id in others} == {"accept"}
+
+
+def test_a_job_that_takes_its_time_is_not_delivered_again(service: Service, document: str) -> None:
+    """Its worker, which lives, holds on to it for longer than the visibility timeout."""
+    worker, returned = service.worker, "message_of_a_lost_worker_returned"
+    before = worker.text.count(returned)
+    service.postgres.stop()
+    message = {"job_id": "slow", "signer_id": "ada", "document": document}
+    push_bare(service.redis_url, service.settings.queue, message)
+    worker.await_text('"job_id": "slow"')
+    time.sleep(service.settings.visibility_timeout + 3)
+    service.postgres.start()
+    assert service.wait("slow").verdict == "accept"
+    assert worker.text.count(returned) == before
 
 
 def test_a_job_that_only_its_row_remembers_is_sent_again(service: Service, document: str) -> None:

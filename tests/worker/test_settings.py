@@ -38,6 +38,7 @@ def test_with_nothing_set_everything_is_embedded_and_in_the_current_folder() -> 
         ("S3_PATH_STYLE", "perhaps", "must be true or false, not 'perhaps'."),
         ("S3_ENDPOINT", "localhost:9000", "must be an http:// or https:// URL, not "),
         ("S3_ENDPOINT", "http://h:port", "must be an http:// or https:// URL, not "),
+        ("S3_ENDPOINT", "http://u:p@h", "must hold no user and password; "),
         ("BROKER_URL", "amqp://h", "must be a Redis URL such as redis://localhost:6379/0."),
         ("BROKER_URL", "redis://", "must be a Redis URL such as redis://localhost:6379/0."),
         ("DATABASE_URL", "mysql://h/d", "must be a database URL such as sqlite:///sigctl.db"),
@@ -76,9 +77,9 @@ def test_all_bad_variables_are_named_at_once() -> None:
 @pytest.mark.parametrize(
     ("env", "sentence"),
     [
-        ({"VISIBILITY_TIMEOUT": "100"}, "SIGCTL_VISIBILITY_TIMEOUT must exceed"),
+        ({"VISIBILITY_TIMEOUT": "3"}, "SIGCTL_VISIBILITY_TIMEOUT must be 4 seconds or more"),
         ({"RETRY_DELAY": "90"}, "SIGCTL_RETRY_DELAY must not exceed SIGCTL_RETRY_DELAY_MAX."),
-        ({"REQUEUE_AFTER": "60"}, "SIGCTL_REQUEUE_AFTER must not be shorter"),
+        ({"REQUEUE_AFTER": "59"}, "SIGCTL_REQUEUE_AFTER must not be shorter"),
         ({"S3_ACCESS_KEY": "k"}, "SIGCTL_S3_ACCESS_KEY and SIGCTL_S3_SECRET_KEY must be set"),
     ],
 )

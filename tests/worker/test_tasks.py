@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -8,8 +9,10 @@ import pytest
 import redis
 from celery.exceptions import Reject
 
-from worker import client, tasks
+from storage.errors import StoreUnavailable
+from worker import client, metrics, tasks
 from worker.app import make_app
+from worker.broker import LATER
 from worker.delivery import Again
 from worker.errors import BrokerUnavailable, UnsafePool
 from worker.settings import Settings
@@ -65,41 +68,86 @@ def test_too_many_arguments_reach_the_policy_as_an_unknown_field(delivered: Deli
     assert delivered[0][0]["arguments"] == 8
 
 
-@pytest.mark.parametrize(("counted", "retries"), [(True, 1), (False, 0)])
-def test_another_try_is_a_later_message_and_counts_only_where_it_should(
-    app: Any,
-    redis_url: str,
-    monkeypatch: pytest.MonkeyPatch,
-    counted: bool,
-    retries: int,
+def test_another_try_waits_in_redis_and_is_counted(
+    app: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    again = Again(delay=30, counted=counted, error=RuntimeError())
+    again = Again(delay=30, counted=True, error=RuntimeError())
     monkeypatch.setattr(tasks, "deliver", lambda *_, **__: again)
     monkeypatch.setattr(tasks, "get_runtime", lambda: None)
     app.tasks["sigctl.verify"].apply(kwargs={"job_id": "j"})
     with redis.Redis.from_url(redis_url, decode_responses=True) as broker:
-        (text,) = broker.lrange("tasks-under-test", 0, -1)
-    import json
-
+        ((member, due),) = broker.zrange(LATER, 0, -1, withscores=True)
+        assert due == pytest.approx(broker.time()[0] + 30, abs=5)
+        assert broker.llen("tasks-under-test") == 0
+    name, text = member.split("\n", 1)
+    assert name == "tasks-under-test"
     headers = json.loads(text)["headers"]
-    assert headers["retries"] == retries
-    assert headers["eta"] is not None
+    assert (headers["retries"], headers["eta"]) == (1, None)
+    assert "sigctl_delay" not in headers
 
 
-def test_a_retry_that_cannot_be_sent_leaves_the_message_with_the_broker() -> None:
-    class Task:
-        request = SimpleNamespace(retries=0, delivery_info=None)
+class SentNowhere:
+    """A task whose copies cannot be sent."""
 
-        def signature_from_request(self, *_: Any, **__: Any) -> Any:
-            def fail() -> None:
-                raise ConnectionError("away")
+    request = SimpleNamespace(retries=0, delivery_info=None)
 
-            return SimpleNamespace(apply_async=fail)
+    def signature_from_request(self, *_: Any, **__: Any) -> Any:
+        def fail() -> None:
+            raise ConnectionError("away")
 
-    again = Again(delay=1, counted=True, error=RuntimeError())
+        return SimpleNamespace(apply_async=fail)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_what_cannot_be_sent_or_recorded_stays_with_the_broker(counted: bool) -> None:
+    again = Again(delay=0.01, counted=counted, error=RuntimeError())
     with pytest.raises(Reject) as caught:
-        tasks._send_again(Task(), again)  # type: ignore[arg-type]
+        tasks._again(SentNowhere(), again)  # type: ignore[arg-type]
     assert caught.value.requeue
+
+
+def test_the_log_of_a_retry_that_cannot_be_sent_names_its_job(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    again = Again(delay=1, counted=True, error=RuntimeError())
+    monkeypatch.setattr(tasks, "deliver", lambda *_, **__: again)
+    monkeypatch.setattr(tasks, "get_runtime", lambda: None)
+    with make_app(Settings(broker_url="redis://127.0.0.1:1/0")) as away:
+        away.loader.import_default_modules()
+        away.tasks["sigctl.verify"].apply(kwargs={"job_id": "j", "signer_id": "ada"})
+    make_app.cache_clear()
+    (event,) = [r.msg for r in caplog.records if "retry_not_sent" in str(r.msg)]
+    assert (event["job_id"], event["signer_id"]) == ("j", "ada")  # type: ignore[index]
+
+
+def test_a_retry_is_counted_by_its_reason(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = StoreUnavailable("away")
+    monkeypatch.setattr(
+        tasks, "deliver", lambda *_, **__: Again(delay=9, counted=True, error=error)
+    )
+    monkeypatch.setattr(tasks, "get_runtime", lambda: None)
+
+    def count() -> float:
+        labels = {"code": "store_unavailable"}
+        return metrics.REGISTRY.get_sample_value("sigctl_retries_total", labels) or 0
+
+    before = count()
+    app.tasks["sigctl.verify"].apply(kwargs={"job_id": "j"})
+    assert count() == before + 1
+
+
+def test_messages_whose_holder_died_are_handled_one_at_a_time() -> None:
+    def task(redelivered: bool) -> Any:
+        info = {"redelivered": redelivered}
+        return SimpleNamespace(request=SimpleNamespace(delivery_info=info, kwargs={}))
+
+    before = metrics.REGISTRY.get_sample_value("sigctl_redeliveries_total") or 0
+    with tasks._alone_if_suspect(task(True)):
+        assert tasks._suspects.locked()
+        with tasks._alone_if_suspect(task(False)):
+            pass
+    assert not tasks._suspects.locked()
+    assert metrics.REGISTRY.get_sample_value("sigctl_redeliveries_total") == before + 1
 
 
 def test_a_requeue_without_a_broker_is_logged_and_tried_at_the_next_beat(
@@ -131,3 +179,15 @@ def test_an_automatic_device_is_refused_only_where_it_would_be_cuda(
             tasks.refuse_cuda_in_children("auto")
     else:
         tasks.refuse_cuda_in_children("auto")
+
+
+def test_a_worker_says_at_its_start_what_others_can_read(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(broker_url="redis://:hush@redis.example/0")
+    monkeypatch.setattr(tasks, "get_runtime", lambda: SimpleNamespace(settings=settings))
+    monkeypatch.setattr(tasks, "_load", lambda: None)
+    tasks._check_before_start(sender=SimpleNamespace(pool_cls="threads", app=make_app(settings)))
+    assert "not_encrypted" in caplog.text
+    assert "The password of Redis crosses the network to redis.example unencrypted" in caplog.text
+    assert "hush" not in caplog.text

@@ -16,10 +16,13 @@ import typer
 
 from worker.cli import exits, opening, schema, show
 from worker.cli.exits import Exit
+from worker.cli.live import report as live_report
 from worker.cli.options import Json
 from worker.cli.work import reach
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy.orm import Session
 
     from model.scoring import Scoring
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0
 """Seconds that a check of a service may take before it counts as not reachable."""
-CONNECT = 2.0
 LOADING = 120.0
 STALE = timedelta(minutes=10)
 
@@ -81,18 +83,23 @@ def doctor(
     show_settings: Annotated[
         bool, typer.Option("--settings", help="Show every setting, defaults included.")
     ] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask the running workers, and what waits for them.")
+    ] = False,
 ) -> None:
     """Check the settings, the model, the database, the store and the broker.
 
     Says what to do about each fault. The exit code is 0 when there is none, 5 when something is
-    set up wrongly, and 6 when a service cannot be reached.
+    set up wrongly, and 6 when a service cannot be reached or, with --live, no worker answers.
     """
     from worker.errors import SettingsError
 
+    if live:
+        raise typer.Exit(live_report(json))
     settings: Settings | None = None
     try:
         settings = opening.settings(logs="critical")
-        findings = [_settings(settings), *_findings(settings, load)]
+        findings = [_settings(settings), *_exposures(settings), *_findings(settings, load)]
     except SettingsError as error:
         findings = [
             Finding(part="settings", state=State.FAULT, found=problem, remedy=REMEDIES["settings"])
@@ -178,6 +185,14 @@ def _settings(settings: Settings) -> Finding:
     return Finding(part="settings", state=State.OK, found=found)
 
 
+def _exposures(settings: Settings) -> list[Finding]:
+    from worker.exposure import exposed
+
+    return [
+        Finding(part="encryption", state=State.WARNING, found=found) for found in exposed(settings)
+    ]
+
+
 def _model(settings: Settings) -> Finding:
     from worker.runtime import get_runtime
 
@@ -202,12 +217,20 @@ def _operating_point(scoring: Scoring, settings: Settings) -> str:
 
 
 def _checkpoint_file(settings: Settings) -> Finding:
+    pinned = settings.checkpoint_sha256
+    if settings.checkpoint.is_file() and pinned not in (None, _sha256(settings.checkpoint)):
+        found = f"{settings.checkpoint} is not the checkpoint that SIGCTL_CHECKPOINT_SHA256 names."
+        return Finding(part="model", state=State.FAULT, found=found, remedy=REMEDIES["model"])
     if settings.checkpoint.is_file():
         size = settings.checkpoint.stat().st_size / 2**20
         found = f"{settings.checkpoint}, {size:.1f} MiB, not loaded."
         return Finding(part="model", state=State.OK, found=found)
     found = f"There is no checkpoint {settings.checkpoint}."
     return Finding(part="model", state=State.FAULT, found=found, remedy=REMEDIES["model"])
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _database(settings: Settings) -> Finding:
@@ -246,7 +269,7 @@ def _references(settings: Settings) -> Finding:
 
     from storage.tables import Embedding, Reference, Signer
 
-    model_id = hashlib.sha256(settings.checkpoint.read_bytes()).hexdigest()
+    model_id = _sha256(settings.checkpoint)
     live = (Reference.signer_id == Signer.id) & Reference.retired_at.is_(None)
     seen = (Embedding.reference_id == Reference.id) & (Embedding.model_id == model_id)
     usable = exists().where(live, seen)
@@ -275,29 +298,25 @@ def _jobs(settings: Settings) -> Finding:
 
 
 def _store(settings: Settings) -> Finding:
+    from worker.readiness import hurried
     from worker.runtime import make_images
 
-    make_images(_hurried(settings)).check()
+    make_images(hurried(settings)).check()
     return Finding(part="store", state=State.OK, found=f"{settings.store} can be written.")
 
 
 def _buckets(settings: Settings) -> Finding:
     """Whether the buckets that documents come from can be reached; folders are checked at start."""
+    from worker.readiness import hurried
     from worker.runtime import make_images
 
-    hurried = _hurried(settings)
     for bucket in settings.buckets:
-        make_images(hurried.model_copy(update={"store": f"s3://{bucket}"})).check()
+        make_images(hurried(settings).model_copy(update={"store": f"s3://{bucket}"})).check()
     if not settings.buckets:
         found = "No bucket is named, so s3:// documents are refused."
         return Finding(part="buckets", state=State.SKIPPED, found=found)
     found = f"{', '.join(settings.buckets)} can be reached."
     return Finding(part="buckets", state=State.OK, found=found)
-
-
-def _hurried(settings: Settings) -> Settings:
-    hurry = {"s3_connect_timeout": CONNECT, "s3_read_timeout": CONNECT, "s3_retries": 0}
-    return settings.model_copy(update=hurry)
 
 
 def _broker(settings: Settings) -> Finding:

@@ -60,10 +60,12 @@ SETUP_CODES = frozenset(
     {
         "invalid_settings",
         "no_broker",
+        "port_taken",
         "unsafe_pool",
         "checkpoint_error",
         "preprocessing_error",
         "backbone_error",
+        "model_altered",
         "device_unavailable",
         "invalid_database_url",
         "database_not_migrated",

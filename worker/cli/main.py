@@ -23,6 +23,7 @@ from worker.cli import (
     enroll,
     evaluate,
     exits,
+    jobs,
     opening,
     requeue,
     show,
@@ -83,6 +84,7 @@ app.command("evaluate", rich_help_panel=MODELS)(evaluate.evaluate)
 app.command("demo", rich_help_panel=DAILY)(demo.demo)
 app.add_typer(signers.app, name="signers", rich_help_panel=RECORD)
 app.add_typer(audit.app, name="audit", rich_help_panel=RECORD)
+app.add_typer(jobs.app, name="jobs", rich_help_panel=UPKEEP)
 app.add_typer(db.app, name="db", rich_help_panel=UPKEEP)
 app.command("doctor", rich_help_panel=UPKEEP)(doctor.doctor)
 app.command("requeue", rich_help_panel=UPKEEP)(requeue.requeue)
@@ -113,7 +115,9 @@ def _report(error: BaseException, state: State) -> int:
     if state.debug:
         import traceback
 
-        traceback.print_exception(error)
+        from worker.logs import hide_passwords
+
+        sys.stderr.write(hide_passwords("".join(traceback.format_exception(error))))
     try:
         code = exits.for_error(error)
     except ImportError:  # half an installation: the unexpected failure below says so

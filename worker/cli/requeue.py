@@ -1,4 +1,4 @@
-"""`sigctl requeue`: send jobs again that have waited too long."""
+"""`sigctl requeue`: send jobs again whose messages are lost."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ def requeue(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Send jobs to the workers again that have waited too long for a decision.
+    """Send jobs to the workers again that Redis has forgotten.
 
-    Sending a job twice is harmless: it is decided once. Without a broker the jobs are decided
-    here and now.
+    Those are jobs without a decision of which nothing was heard for long and that Redis has no
+    message of. Sending a job twice is harmless: it is decided once. Without a broker the jobs are
+    decided here and now.
     """
     from worker import client
 
@@ -42,4 +43,4 @@ def requeue(
         for job_id in sent:
             show.say(f"  {job_id}")
     else:
-        show.say("No job has waited that long.")
+        show.say("No job is lost that has waited that long.")

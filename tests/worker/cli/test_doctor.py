@@ -12,9 +12,11 @@ import pytest
 from model.checkpoint import load_checkpoint, save_checkpoint
 from tests.conftest import Bucket
 from tests.worker.cli.conftest import Done, Sigctl
-from worker.cli import doctor
+from worker.cli import doctor, live
 from worker.cli.doctor import Finding, State
 from worker.cli.exits import Exit
+from worker.queues import Backlog
+from worker.status import Status
 
 
 def part(done: Done, name: str) -> dict[str, Any]:
@@ -47,6 +49,15 @@ def test_what_is_well_is_said_in_json_too(sigctl: Sigctl, enrolled: str) -> None
         "buckets": "skipped",
         "broker": "skipped",
     }
+
+
+def test_a_connection_that_others_can_read_is_a_warning(
+    sigctl: Sigctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGCTL_S3_ENDPOINT", "http://s3.example:9000")
+    found = part(sigctl("doctor", "--json", "--no-load"), "encryption")
+    assert found["state"] == "warning"
+    assert found["found"].startswith("Documents cross the network from s3.example unencrypted")
 
 
 def test_the_operating_point_is_told(
@@ -142,6 +153,54 @@ def test_a_broker_without_a_worker_is_a_warning(
     assert done.code == 0
     assert part(done, "broker")["state"] == "warning"
     assert "sigctl worker" in part(done, "broker")["remedy"]
+
+
+def test_asking_running_workers_needs_a_broker(
+    sigctl: Sigctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = sigctl("doctor", "--live")
+    assert done.code == Exit.SETUP
+    assert "No broker is configured" in done.err
+    monkeypatch.setenv("SIGCTL_BROKER_URL", "redis://:secret@127.0.0.1:1/0")
+    away = sigctl("doctor", "--live")
+    assert away.code == Exit.UNAVAILABLE
+    assert "secret" not in away.err
+
+
+def test_where_no_worker_answers_the_queues_and_jobs_are_told_all_the_same(
+    sigctl: Sigctl, enrolled: str, stranger: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGCTL_BROKER_URL", redis_url)
+    assert "All jobs are decided." in sigctl("doctor", "--live").out
+    sigctl("submit", enrolled, stranger)
+    done = sigctl("doctor", "--live")
+    assert done.code == Exit.UNAVAILABLE
+    assert "No worker answers: start one with `sigctl worker`" in done.text
+    assert "The oldest undecided job was submitted" in done.text
+    waiting = [line.split() for line in done.out.splitlines() if "sigctl.verify" in line]
+    assert ["sigctl.verify", "interactive", "1"] in waiting
+
+
+def test_running_workers_are_told_in_a_table_with_what_is_wrong(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    some = [
+        Status(name="celery@a", pool="threads", at_work=3, model="a" * 64, engine="PyTorch"),
+        Status(name="celery@b", pool="prefork", at_work=0, fault="The loop has stood still."),
+        Status(name="celery@c", pool="threads", at_work=0, model="b" * 64, engine="OpenVINO"),
+    ]
+    jobs = live.Jobs(oldest=61.0, quiet=2, failed=7)
+    warnings = list(live._warnings(some, jobs))
+    live._tell(
+        some, Backlog(waiting={("sigctl.verify", "bulk"): 5}, held=4, later=6), jobs, warnings
+    )
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"celery@a {'a' * 12} PyTorch threads 3" in out
+    assert "celery@b: The loop has stood still." in out
+    assert "The workers use 2 models" in out
+    assert "2 undecided jobs have not been heard of for ten minutes" in out
+    assert "submitted 61 s ago" in out
+    assert "Held by workers: 4. To be tried again later: 6." in out
 
 
 def test_stores_and_buckets_on_a_server_are_tried(

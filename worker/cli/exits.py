@@ -1,8 +1,8 @@
 """The exit codes of `sigctl`, and which of them, with which sentence, belongs to an error.
 
 0    done; for `verify`, `submit --wait` and `compare`: the signature was accepted
-1    an unexpected failure; for `evaluate`: the model failed a gate against leaks; for `audit verify`:
-     the record does not hold
+1    an unexpected failure; for `evaluate`: the model failed a gate against leaks; for `audit
+     verify`: the record does not hold
 2    wrong usage, or an input that cannot be used
 3    the signature was not accepted: rejected, or left for a person to review
 4    no verdict: the job failed, and its error is on record

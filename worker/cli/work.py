@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli import opening, schema
+from worker.cli import opening
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -110,7 +110,6 @@ def _checked(settings: Settings) -> Celery:
 
     app = make_app(settings)
     runtime = opening.runtime(settings)
-    schema.require(settings.database_url)
     reach(app, mask_url(settings.broker_url or ""))
     if settings.pool == "prefork":
         refuse_cuda_in_children(settings.device)

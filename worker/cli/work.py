@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -71,10 +69,11 @@ def worker(
 
     arguments = worker_arguments(settings)
     arguments += [] if name is None else ["--hostname", f"{name}@%h"]
-    with tempfile.TemporaryDirectory(prefix="sigctl-beat-") as folder:
-        if beat:
-            arguments += ["--beat", "--schedule", str(Path(folder, "schedule"))]
-        app.worker_main(arguments)
+    if beat:
+        from worker.beat import BeatStep
+
+        app.steps["worker"].add(BeatStep)
+    app.worker_main(arguments)
 
 
 def reach(app: Celery, where: str) -> None:

@@ -45,6 +45,7 @@ PLACES = 2
 PATIENCE = 60.0  # seconds without a new decision, after which what is left is lost
 CUT_SECONDS = 20.0
 FULL_SECONDS = 5.0
+WRONG_SECONDS = 10.0
 CLOCKS = (3600, -3600, 86_400, -600)
 SETTINGS = {
     "S3_READ_TIMEOUT": "2",
@@ -228,7 +229,6 @@ def _storm(
                 crew.keep()
                 act()
                 done[name] += 1
-            crew.clocks_right()
             _settle(running, upstream, asked, seen.answers, crew)
     finally:
         crew.close()
@@ -273,7 +273,7 @@ def _acts(
     acts += [("PostgreSQL cut off", lambda: cut(postgres, CUT_SECONDS))] * plan.database_cuts
     if disk is not None:
         acts += [("disk filled", lambda: fill(disk, FULL_SECONDS))] * plan.disk_fills
-    acts += [("clock moved", lambda s=s: crew.move_clock(s)) for s in clocks]  # type: ignore[misc]
+    acts += [("clock moved", lambda s=s: crew.move_clock(s, WRONG_SECONDS)) for s in clocks]  # type: ignore[misc]
     return acts
 
 

@@ -48,15 +48,12 @@ class Crew:
         """SIGTERM a worker, which finishes or returns what it holds. Raises if it does not go."""
         self._end(signal.SIGTERM)
 
-    def move_clock(self, seconds: int) -> None:
-        """Set the clock of one place so many seconds off."""
-        place = self._rng.randrange(len(self._workers))
-        self._clock(place).write_text(f"{seconds:+d}")
-
-    def clocks_right(self) -> None:
-        """Set all clocks right."""
-        for place in range(len(self._workers)):
-            self._clock(place).write_text("+0")
+    def move_clock(self, by: int, seconds: float) -> None:
+        """Set the clock of one place off by so much, for so many seconds."""
+        clock = self._clock(self._rng.randrange(len(self._workers)))
+        clock.write_text(f"{by:+d}")
+        time.sleep(seconds)
+        clock.write_text("+0")
 
     def keep(self) -> None:
         """Replace workers that have ended by themselves."""

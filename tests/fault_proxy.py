@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
             _WITHOUT_SERVER[fault](self)
             return
         status, headers, data = self._ask(body)
-        self.send_response(status)
+        self.send_response_only(status)  # the date and the rest are the server's
         for name, value in headers:
             if name.lower() not in HOP_BY_HOP | {"content-length"}:
                 self.send_header(name, value)

@@ -5,10 +5,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
+from botocore.exceptions import ClientError
 
 from storage import s3 as module
 from storage.errors import (
@@ -317,3 +320,22 @@ def test_too_large_an_object_is_not_read_to_its_end():
         pytest.raises(ImageTooBig, match="more than 1000000 bytes"),
     ):
         images(config(endpoint=endpoint), "bucket").fetch("s3://bucket/a.png")
+
+
+@pytest.mark.parametrize(
+    ("date", "kind"),
+    [
+        (timedelta(), StoreRefused),
+        (timedelta(hours=1), StoreUnavailable),
+        (-timedelta(hours=1), StoreUnavailable),
+        (None, StoreRefused),
+    ],
+)
+def test_a_refusal_may_be_the_fault_of_the_clock(date: timedelta | None, kind: type) -> None:
+    headers = {} if date is None else {"date": format_datetime(datetime.now(UTC) + date)}
+    answer = {"Error": {"Code": "403"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    answer["ResponseMetadata"]["HTTPHeaders"] = headers
+    error = module._translate(ClientError(answer, "GetObject"), "s3://b/k")
+    assert type(error) is kind
+    if kind is StoreUnavailable:
+        assert "the clock of this machine is " in str(error)

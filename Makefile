@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # torch and torchvision stand in the same command as timm; otherwise pip takes the newest torch.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+TORCH := ^(torch|torchvision|triton|nvidia-|cuda-)
+PIP_AUDIT := pip-audit@2.10.1
 
-.PHONY: help demo test check bench held-out chaos reproduce lint types contracts fmt clean
+.PHONY: help demo test check bench held-out chaos reproduce lint types contracts fmt lock audit clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -42,6 +44,20 @@ contracts: $(VENV)/.check
 
 fmt: $(VENV)/.check ## put the code into the project's format
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+# Two files, because PyTorch's own index has other builds under the same versions.
+lock: $(VENV)/.check ## write the locks with hashes anew, from constraints.txt
+	@mkdir -p .cache
+	@$(BIN)/uv pip compile --quiet pyproject.toml --extra cpu -c constraints.txt --universal \
+	  --python-version 3.11 --generate-hashes --no-annotate --no-header -o .cache/all.lock
+	@awk '/^[a-z]/ {ours = !/$(TORCH)/} ours' .cache/all.lock > requirements.lock
+	@awk '/^[a-z]/ {torch = /$(TORCH)/} torch' .cache/all.lock > requirements-torch.lock
+
+audit: $(VENV)/.check ## ask for known vulnerabilities of what is locked
+	@mkdir -p .cache && cat requirements.lock requirements-torch.lock > .cache/all.lock
+	@$(BIN)/uv tool run --quiet $(PIP_AUDIT) --strict --disable-pip --requirement .cache/all.lock || \
+	  { echo "Not audited, or not clean: the lines above say which. The database of known" \
+	    "vulnerabilities must be reachable."; exit 1; }
 
 clean: ## remove .venv and what the targets wrote
 	rm -rf $(VENV) demo-output bench-output .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache

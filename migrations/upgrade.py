@@ -43,9 +43,7 @@ def current(url: str) -> str | None:
 
 def head() -> str:
     """The newest revision that this code knows."""
-    found = ScriptDirectory.from_config(_config()).get_current_head()
-    assert found is not None
-    return found
+    return str(ScriptDirectory.from_config(_config()).get_current_head())
 
 
 def _config() -> Config:

@@ -32,6 +32,7 @@ from .errors import (
     CheckpointKeyMissing,
     CheckpointMismatch,
     CheckpointNotFound,
+    CheckpointNotPinned,
     CheckpointUnreadable,
 )
 from .files import write_atomically
@@ -84,9 +85,9 @@ def _stored(tensor: Tensor, half: bool) -> Tensor:
     return tensor.half() if half and tensor.is_floating_point() else tensor
 
 
-def load_checkpoint(path: Path | str) -> Checkpoint:
+def load_checkpoint(path: Path | str, *, sha256: str | None = None) -> Checkpoint:
     """Read and check a checkpoint; raises a CheckpointError that says what is wrong with it."""
-    data = _read(Path(path))
+    data, found = read_checkpoint(path, sha256=sha256)
     content = _unpickle(Path(path), data)
     for key in SEED_KEYS:
         if key not in content:
@@ -96,9 +97,24 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             f"The checkpoint {path} has format {content['format']}; this release reads {FORMAT}."
         )
     try:
-        return _interpret(content, hashlib.sha256(data).hexdigest())
+        return _interpret(content, found)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"The checkpoint {path} holds a wrong value: {error}.") from error
+
+
+def read_checkpoint(path: Path | str, *, sha256: str | None = None) -> tuple[bytes, str]:
+    """The bytes of the file and their sha256, before anything in them is looked at.
+
+    Raises CheckpointNotFound, CheckpointUnreadable, and CheckpointNotPinned when the `sha256` that
+    was asked for is another.
+    """
+    data = _read(Path(path))
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 not in (None, found):
+        raise CheckpointNotPinned(
+            f"{path} is not the checkpoint that was asked for: its sha256 is {found}, not {sha256}."
+        )
+    return data, found
 
 
 def _read(path: Path) -> bytes:

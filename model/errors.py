@@ -59,6 +59,10 @@ class CheckpointNotFound(CheckpointError):
     """There is no checkpoint at that path."""
 
 
+class CheckpointNotPinned(CheckpointError):
+    """The file is another one than the sha256 that was asked for."""
+
+
 class CheckpointUnreadable(CheckpointError):
     """The file is truncated or is not a checkpoint."""
 

@@ -142,10 +142,18 @@ class Embedder:
 
 
 def load_embedder(
-    path: Path | str, device: str = "auto", *, exact: bool = False, lanes: int | None = None
+    path: Path | str,
+    device: str = "auto",
+    *,
+    exact: bool = False,
+    lanes: int | None = None,
+    sha256: str | None = None,
 ) -> Embedder:
-    """Load a checkpoint onto a device; raises CheckpointError or DeviceUnavailable."""
-    checkpoint = load_checkpoint(path)
+    """Load a checkpoint, of this sha256 if given, onto a device.
+
+    Raises CheckpointError or DeviceUnavailable.
+    """
+    checkpoint = load_checkpoint(path, sha256=sha256)
     where = choose_device(device)
     return Embedder(checkpoint, where, source=str(path), exact=exact, lanes=lanes)
 

@@ -77,6 +77,12 @@ class UnknownModel(StorageError):
     code = "unknown_model"
 
 
+class ModelAltered(StorageError):
+    """The record of a model contradicts the checkpoint of the same digest."""
+
+    code = "model_altered"
+
+
 class ModelMismatch(StorageError):
     """The signer's references were embedded by other models than the one in use."""
 
@@ -141,6 +147,12 @@ class ImageNotFound(StorageError):
     """There is no image at that URI."""
 
     code = "image_not_found"
+
+
+class ImageAltered(StorageError):
+    """The stored image is not the one that was enrolled."""
+
+    code = "image_altered"
 
 
 class ImageTooBig(StorageError):

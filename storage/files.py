@@ -34,11 +34,8 @@ def read(path: Path, roots: Sequence[Path], uri: str, max_bytes: int) -> bytes:
         raise ImageForbidden(f"{uri} lies outside the folders that may be read")
     if not root.is_dir():
         raise StoreUnavailable(f"the folder of {uri}, {root}, is not there")
-    with _file_errors(uri):
-        # NOFOLLOW: a link put there since realpath looked. NONBLOCK: a pipe must not hang us.
-        descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            return _read_regular(file.fileno(), uri, max_bytes)
+    with _file_errors(uri), os.fdopen(_open_below(root, real), "rb", buffering=0) as file:
+        return _read_regular(file.fileno(), uri, max_bytes)
 
 
 def write(path: Path, data: bytes, uri: str) -> None:
@@ -71,6 +68,20 @@ def _root_of(real: Path, roots: Sequence[Path]) -> Path | None:
         if real.is_relative_to(real_root):
             return real_root
     return None
+
+
+def _open_below(root: Path, real: Path) -> int:
+    """Opens a path without links, one part after the other, so that none put there since counts."""
+    # NONBLOCK: a pipe must not hang us.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(root, flags)
+    for part in real.relative_to(root).parts:
+        folder = descriptor
+        try:
+            descriptor = os.open(part, flags, dir_fd=folder)
+        finally:
+            os.close(folder)
+    return descriptor
 
 
 def _read_regular(descriptor: int, uri: str, max_bytes: int) -> bytes:

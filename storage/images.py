@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import unicodedata
 from pathlib import Path
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from storage import files
 from storage.errors import ImageForbidden, ImageTooBig, InvalidUri
@@ -22,8 +23,8 @@ SHOWN = 200
 class Images:
     """Where documents come from and where enrolled images are kept.
 
-    `roots` and `buckets` are what `fetch` may read; the store (`file:///folder` or
-    `s3://bucket/prefix`) is always readable. Touches nothing until it is used.
+    `roots` and `buckets` (`bucket` or `bucket/prefix`) are what `fetch` may read; the store
+    (`file:///folder` or `s3://bucket/prefix`) is always readable. Touches nothing until it is used.
     """
 
     def __init__(
@@ -45,7 +46,8 @@ class Images:
             self._bucket, key = _bucket_and_key(store)
             self._prefix = f"{key.strip('/')}/" if key.strip("/") else ""
         self._roots = (*roots, self._folder) if self._folder else roots
-        self._buckets = frozenset((*buckets, self._bucket)) - {""}
+        store_place = f"{self._bucket}/{self._prefix}"
+        self._places = tuple(f"{place.strip('/')}/" for place in (*buckets, store_place) if place)
 
     def fetch(self, uri: str) -> bytes:
         """The bytes at `s3://bucket/key` (a raw key) or `file:///path` (percent-encoded).
@@ -58,7 +60,8 @@ class Images:
         bucket, key = _bucket_and_key(uri)
         if not key:
             raise InvalidUri(f"{shown(uri)} names no object in the bucket")
-        if bucket not in self._buckets:
+        # With the closing slash, so that `scans/2026` does not open `scans/2026-private`.
+        if not f"{bucket}/{key}".startswith(self._places):
             raise ImageForbidden(f"{shown(uri)} lies outside the buckets that may be read")
         return self._s3.read(bucket, key, self._max_bytes)
 
@@ -109,8 +112,10 @@ def _bucket_and_key(uri: str) -> tuple[str, str]:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not BUCKET.fullmatch(bucket):
         raise InvalidUri(f"{shown(uri)} does not begin with the name of a bucket")
-    # HTTP clients resolve dot segments, and `allowed/../secret` would leave the bucket.
-    if any(part in (".", "..") for part in key.split("/")):
+    # HTTP clients resolve dot segments, and `allowed/../secret` would leave the prefix. A server
+    # behind them may decode once more, or hold look-alikes for dots.
+    plain = unicodedata.normalize("NFKC", unquote(key))
+    if any(part in (".", "..") for part in (*key.split("/"), *plain.split("/"))):
         raise InvalidUri(f"the key of {shown(uri)} holds `.` or `..`")
     if len(key.encode("utf-8", "replace")) > 1024 or not key.isprintable():
         raise InvalidUri(f"{shown(uri)} does not hold a valid key")

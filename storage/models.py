@@ -9,8 +9,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.database import insert_new
-from storage.errors import UnknownModel
+from storage.errors import ModelAltered, UnknownModel
 from storage.tables import Model
+
+FIXED = ("backbone", "size", "threshold", "preprocessing")
+"""What a checkpoint says and its row repeats."""
 
 
 def register(
@@ -24,21 +27,49 @@ def register(
     preprocessing: str,
     scoring: Mapping[str, Any],
 ) -> Model:
-    """The model's row, made now if new; `id` is the sha256 of the checkpoint file, in hex."""
-    standing = session.get(Model, id)
-    if standing is not None:  # every job registers its model: reading takes no write lock
-        return standing
-    values = {
-        "id": id,
-        "uri": uri,
-        "backbone": backbone,
-        "size": size,
-        "threshold": threshold,
-        "preprocessing": preprocessing,
-        "scoring": dict(scoring),
-    }
-    insert_new(session, Model, values, "id")
+    """The model's row, made now if new; `id` is the sha256 of the checkpoint file, in hex.
+
+    Raises ModelAltered as `check` does.
+    """
+    if session.get(Model, id) is None:  # reading takes no write lock
+        values = {
+            "id": id,
+            "uri": uri,
+            "backbone": backbone,
+            "size": size,
+            "threshold": threshold,
+            "preprocessing": preprocessing,
+            "scoring": dict(scoring),
+        }
+        insert_new(session, Model, values, "id")
+    check(
+        session,
+        id=id,
+        backbone=backbone,
+        size=size,
+        threshold=threshold,
+        preprocessing=preprocessing,
+    )
     return get(session, id)
+
+
+def check(
+    session: Session, *, id: str, backbone: str, size: int, threshold: float, preprocessing: str
+) -> None:
+    """Raises ModelAltered if a row of that digest says otherwise; a model without one is new.
+
+    One digest is one file, so a row that differs was changed by somebody.
+    """
+    model = session.get(Model, id)
+    if model is None:
+        return
+    loaded = (backbone, size, threshold, preprocessing)
+    for name, value in zip(FIXED, loaded, strict=True):
+        if getattr(model, name) != value:
+            raise ModelAltered(
+                f"the record of model {id[:12]!r} was changed: its {name} is"
+                f" {getattr(model, name)!r}, but the checkpoint's is {value!r}"
+            )
 
 
 def get(session: Session, id: str) -> Model:

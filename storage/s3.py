@@ -41,10 +41,12 @@ class S3Config:
     """How to reach the object store. Times in seconds.
 
     Without an endpoint it is AWS; without keys boto3 looks where it always does (instance role,
-    profile). `retries` counts the attempts after the first.
+    profile); without `ca`, a PEM file, the public authorities vouch for the server. `retries`
+    counts the attempts after the first.
     """
 
     endpoint: str | None = None
+    ca: str | None = None
     access_key: str | None = None
     secret_key: str | None = None
     region: str = "us-east-1"
@@ -97,13 +99,14 @@ def _make_client(config: S3Config) -> Any:
     if bool(config.access_key) != bool(config.secret_key):
         raise StoreRefused("only one of the access key and the secret key of the store is set")
     try:
-        return boto3.session.Session(
+        client = boto3.session.Session(
             aws_access_key_id=config.access_key,
             aws_secret_access_key=config.secret_key,
             region_name=config.region,
         ).client(
             "s3",
             endpoint_url=config.endpoint,
+            verify=config.ca,
             config=Config(
                 signature_version="s3v4",
                 connect_timeout=config.connect_timeout,
@@ -120,6 +123,13 @@ def _make_client(config: S3Config) -> Any:
         raise InvalidUri(
             f"the S3 endpoint {_bare(config.endpoint)!r} is not an http(s) URL"
         ) from error
+    client.meta.events.register("before-call.s3", _stay)
+    return client
+
+
+def _stay(context: dict[str, Any], **_: Any) -> None:
+    """Follow no answer to another region's host: botocore does so once, and believes this is it."""
+    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _read(body: Any, uri: str, max_bytes: int) -> bytes:
@@ -158,6 +168,11 @@ def _translate(error: ClientError, uri: str) -> StorageError:
         return ImageNotFound(f"there is no object {uri}")
     if code in AWAY or status >= 500 or status in (408, 429):
         return StoreUnavailable(f"the object store is out of order for {uri} ({code or status})")
+    if 300 <= status < 400:
+        return StoreRefused(
+            f"the object store points elsewhere for {uri} ({status}), which is not followed;"
+            " check its endpoint and region"
+        )
     return StoreRefused(
         f"the object store refuses access to {uri} ({code or status});"
         " check the access key and its rights"

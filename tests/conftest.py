@@ -74,6 +74,11 @@ class Databases:
         self._idle: list[str] = []
         upgrade(self._template)
 
+    @property
+    def admin_address(self) -> str:
+        """How libpq reaches the server."""
+        return self._admin.set(drivername="postgresql").render_as_string(hide_password=False)
+
     def lend(self) -> str:
         """The URL of a migrated database without a row in it."""
         return self._idle.pop() if self._idle else self.create(self._name(self._template))

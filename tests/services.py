@@ -156,7 +156,7 @@ class S3Server:
         self.server.stop()
 
 
-def s3_server() -> S3Server:
+def s3_server(*options: str) -> S3Server:
     """`rclone serve s3`: checks signatures, knows no users beyond the one."""
     folder = new_folder("s3")
     (folder / "buckets").mkdir()
@@ -167,6 +167,7 @@ def s3_server() -> S3Server:
         command=lambda port: [
             *(script("rclone"), "serve", "s3", "--config", os.devnull),
             *("--addr", f"127.0.0.1:{port}", "--auth-key", f"{access_key},{secret_key}"),
+            *options,
             # Never with `--dir-cache-time 0s`: its timers then take all the time there is.
             str(folder / "buckets"),
         ],

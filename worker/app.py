@@ -72,7 +72,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
     limited = settings.pool == "prefork"  # threads cannot be interrupted
     lists = queues(settings)
     return {
-        "broker_url": settings.broker_url,
+        "broker_url": verified(settings.broker_url or ""),
         "broker_transport": "worker.broker:Transport",
         "broker_transport_options": transport_options(settings),
         "broker_connection_timeout": CONNECT_SECONDS,
@@ -110,6 +110,19 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         },
         "beat_max_loop_interval": min(settings.requeue_after / 2, BEAT_LOOKS),
     }
+
+
+def verified(url: str) -> str:
+    """The broker's URL; over TLS the certificate is required unless the URL says otherwise.
+
+    Kombu takes `rediss://` without any option of TLS for plain Redis.
+
+    >>> verified("rediss://host:6379/0")
+    'rediss://host:6379/0?ssl_cert_reqs=required'
+    """
+    if not url.startswith("rediss:") or "ssl_cert_reqs=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
 
 
 def transport_options(settings: Settings) -> dict[str, Any]:

@@ -23,8 +23,9 @@ from celery.worker import state
 from kombu.transport import redis, virtual
 from redis.exceptions import ConnectionError as ConnectionLost
 
-from worker.envelopes import MAX_BYTES, envelope_fault
+from worker.envelope import envelope_fault
 from worker.logs import get_logger
+from worker.messages import MAX_MESSAGE_BYTES, strict_json
 
 LATER = "sigctl.later"
 DELAY = "sigctl_delay"
@@ -59,12 +60,12 @@ for i = 1, lists do
         or type(route.routing_key) ~= 'string' then
       redis.call('LPUSH', dropped, string.sub(text, 1, tonumber(ARGV[1])))
       redis.call('LTRIM', dropped, 0, tonumber(ARGV[2]) - 1)
-      return {KEYS[i], string.sub(text, 1, tonumber(ARGV[1])), 0}
+      return {KEYS[i], string.sub(text, 1, tonumber(ARGV[1])), ''}
     end
     local names = cjson.encode({route.exchange, route.routing_key})
     redis.call('HSET', notes, tag, '[' .. text .. ',' .. string.sub(names, 2))
     redis.call('ZADD', index, redis.call('TIME')[1], tag)
-    return {KEYS[i], text, 1}
+    return {KEYS[i], text, tag}
   end
 end
 return nil
@@ -218,7 +219,7 @@ class Channel(redis.Channel):
     def _take(self, queues: Iterable[str]) -> tuple[Any, ...]:
         """The command that takes the most urgent message."""
         keys = [*self._lists(queues), self.unacked_key, self.unacked_index_key, DROPPED]
-        return ("EVAL", TAKE, len(keys), *keys, MAX_BYTES, KEPT)
+        return ("EVAL", TAKE, len(keys), *keys, MAX_MESSAGE_BYTES, KEPT)
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Ask for a message; or, after an answer of none, for a sign that there is one.
@@ -257,7 +258,7 @@ class Channel(redis.Channel):
         """Whether it waits for answers of workers, which are no tasks and not acknowledged."""
         return any(queue.endswith(".pidbox") for queue in self.active_queues)
 
-    def _taken(self, source: bytes, text: bytes, noted: int) -> bool:
+    def _taken(self, source: bytes, text: bytes, tag: bytes) -> bool:
         queue = _text(source).rsplit(self.sep, 1)[0]
         self._queue_cycle.rotate(queue)
         message, fault = _read(text)
@@ -265,11 +266,11 @@ class Channel(redis.Channel):
             self.connection._deliver(message, queue)
             return True
         log.error("envelope_dropped", reason=fault, kept=DROPPED)
-        if noted:
-            self._drop(message["properties"]["delivery_tag"], text)
+        if tag:
+            self._drop(tag, text)
         raise Empty
 
-    def _drop(self, tag: str, text: bytes) -> None:
+    def _drop(self, tag: bytes, text: bytes) -> None:
         with self.conn_or_acquire() as client, client.pipeline() as pipe:
             pipe.lpush(DROPPED, text).ltrim(DROPPED, 0, KEPT - 1)
             pipe.zrem(self.unacked_index_key, tag).hdel(self.unacked_key, tag)
@@ -303,8 +304,8 @@ class Transport(redis.Transport):
 def _read(text: bytes) -> tuple[Any, str | None]:
     """A message and what is wrong with it."""
     try:
-        message = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        message = strict_json(text)
+    except ValueError as error:
         return None, f"no JSON: {error}"[:200]
     return message, envelope_fault(message)
 

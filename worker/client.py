@@ -26,6 +26,7 @@ from worker.messages import TASK, VerifyRequest, parse
 from worker.pipeline import Outcome
 from worker.runtime import Runtime, get_runtime
 from worker.settings import Settings
+from worker.signing import signed
 from worker.transactions import transaction
 
 Priority = Literal["interactive", "bulk"]
@@ -175,7 +176,7 @@ def _send(request: VerifyRequest, settings: Settings, priority: Priority) -> Non
     try:
         make_app(settings).send_task(
             TASK,
-            kwargs=request.as_kwargs(),
+            kwargs=signed(request.as_kwargs(), settings.message_key),
             task_id=request.job_id,
             priority=PRIORITIES[priority],
         )
@@ -199,8 +200,9 @@ def _known_to_broker(settings: Settings) -> set[str]:
 def _run_here(request: VerifyRequest, runtime: Runtime) -> None:
     """What a worker does with the message, with its pauses; the job is decided at the end."""
     retries = 0
+    message = signed(request.as_kwargs(), runtime.settings.message_key)
     while True:
-        result = deliver(request.as_kwargs(), runtime, retries=retries)
+        result = deliver(message, runtime, retries=retries)
         if not isinstance(result, Again):
             return
         if not result.counted:

@@ -23,7 +23,7 @@ from model.errors import CheckpointError, ModelError
 from model.preprocess import MAX_PIXELS
 from storage import references, signers
 from storage.database import Sessions
-from storage.errors import StorageError, Transient, UnknownSigner
+from storage.errors import ImageAltered, StorageError, Transient, UnknownSigner
 from storage.images import Images
 from storage.tables import Embedding, Reference
 from worker.logs import get_logger
@@ -177,12 +177,14 @@ def _embed_unseen(
 ) -> tuple[dict[int, Vector], tuple[str, ...]]:
     """Embeddings of live references that this model has not seen, and those that failed."""
     with transaction(sessions) as session:
-        waiting = [(row.id, row.uri) for row in _unseen(session, signer_id, embedder.model_id)]
+        waiting = _unseen(session, signer_id, embedder.model_id)
     vectors: dict[int, Vector] = {}
     lost: list[str] = []
-    for reference_id, uri in waiting:
+    for reference in waiting:
+        reference_id = reference.id
         try:
-            canvas = embedder.prepare(images.fetch(uri), max_pixels=max_pixels)
+            data = _as_enrolled(reference, images)
+            canvas = embedder.prepare(data, max_pixels=max_pixels)
             vectors[reference_id] = _vectors([canvas], embedder)[0]
         except (CheckpointError, Transient):
             raise
@@ -190,6 +192,14 @@ def _embed_unseen(
             lost.append(f"reference {reference_id}: {error}")
             log.warning("reference_lost", reference=reference_id, code=error.code)
     return vectors, tuple(lost)
+
+
+def _as_enrolled(reference: Reference, images: Images) -> bytes:
+    """Whoever may write to the store must not choose what a signer is compared with."""
+    data = images.fetch(reference.uri)
+    if hashlib.sha256(data).hexdigest() != reference.sha256:
+        raise ImageAltered(f"{reference.uri} is not the image that was enrolled")
+    return data
 
 
 def _unseen(session: Session, signer_id: str, model_id: str) -> list[Reference]:

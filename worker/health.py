@@ -130,8 +130,8 @@ class HealthStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def create(self, _worker: Any) -> None:
         """Take the port, or refuse to start. Raises PortTaken."""
         runtime = get_runtime()
-        assert runtime.settings.health_port is not None
-        self._server = HealthServer(runtime.settings, runtime.settings.health_port, runtime)
+        port = runtime.settings.health_port
+        self._server = HealthServer(runtime.settings, port or 0, runtime)
 
     def start(self, _worker: Any) -> None:
         """Begin to answer."""

@@ -7,6 +7,7 @@ logging; the commands and the worker call `configure`.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import threading
 from collections.abc import MutableMapping
@@ -17,7 +18,9 @@ import structlog
 from structlog.stdlib import BoundLogger, ProcessorFormatter
 from structlog.typing import Processor
 
-from worker.settings import Settings
+from worker.settings import MASK, Settings
+
+PASSWORD = re.compile(r"(?<=://)([^\s/@:]*):[^\s/@]+@")
 
 
 def withhold_payloads(
@@ -30,6 +33,19 @@ def withhold_payloads(
         elif isinstance(value, np.ndarray):
             event[name] = f"<array {value.shape}>"
     return event
+
+
+def hide_passwords(text: str) -> str:
+    """The text with the password of each URL in it masked, for what other libraries say.
+
+    >>> hide_passwords("cannot reach redis://user:hush@host:6379/0")
+    'cannot reach redis://user:********@host:6379/0'
+    """
+    return PASSWORD.sub(rf"\1:{MASK}@", text)
+
+
+def _hidden(_logger: Any, _method: str, line: Any) -> str:
+    return hide_passwords(line)
 
 
 _SHARED: tuple[Processor, ...] = (
@@ -98,9 +114,10 @@ def _rendering(form: str) -> list[Processor]:
             ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(default=str),
+            _hidden,
         ]
     # Plain tracebacks: the pretty ones print local variables, and those hold images.
     plain = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
-    return [ProcessorFormatter.remove_processors_meta, plain]
+    return [ProcessorFormatter.remove_processors_meta, plain, _hidden]

@@ -10,17 +10,24 @@ from urllib.parse import urlsplit
 
 from storage import jobs, signers
 from storage.errors import StorageError
+from storage.images import shown
+from worker import signing
 from worker.errors import InvalidMessage
 
 TASK = "sigctl.verify"
 MAX_URI = 2048
 MAX_METADATA_BYTES = 16 * 1024
+MAX_METADATA_DEPTH = 32  # far from where reading it back would exhaust the stack
+MAX_DEPTH = 2 * MAX_METADATA_DEPTH
+# A request whose metadata is full, each character escaped and then base64, takes a third of it.
+MAX_MESSAGE_BYTES = 256 * 1024
 LARGEST_INTEGER = 2**31 - 1  # what a PostgreSQL integer column holds
 
 Region = tuple[int, int, int, int]
 
 FIELDS = ("job_id", "signer_id", "document", "page", "region", "metadata")
 _REQUIRED = FIELDS[:3]
+_KNOWN = (*FIELDS, signing.FIELD)  # a worker without a key takes signed messages, too
 _ID_RULES = {"job_id": jobs.check_id, "signer_id": signers.check_id}
 
 
@@ -62,12 +69,40 @@ class VerifyRequest:
         }
 
 
+def strict_json(text: str | bytes) -> Any:
+    """The value of a JSON text, read as only one reader could: no name twice, no NaN.
+
+    Raises ValueError, in a few words, also for a text that is too long, nested too deeply or holds
+    a number of thousands of digits.
+    """
+    if len(text) > MAX_MESSAGE_BYTES:
+        raise ValueError(f"{len(text)} bytes are more than the {MAX_MESSAGE_BYTES} of a message")
+    try:
+        value = json.loads(text, object_pairs_hook=_named_once, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if _deeper_than(value, MAX_DEPTH):
+        raise ValueError("nested too deeply")
+    return value
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")
+
+
 def parse(message: Mapping[str, Any]) -> VerifyRequest:
     """Check a message from anywhere. Raises InvalidMessage with one sentence."""
     missing = [name for name in _REQUIRED if message.get(name) is None]
     if missing:
         raise InvalidMessage(f"The message lacks {_and(missing)}.")
-    extra = sorted(str(name) for name in message if name not in FIELDS)
+    extra = sorted(str(name) for name in message if name not in _KNOWN)
     if extra:
         raise InvalidMessage(
             f"The message has unknown fields: {', '.join(map(_short, extra))}."
@@ -100,19 +135,21 @@ def check_uri(value: object) -> str:
     if len(value) > MAX_URI:
         raise InvalidMessage(f"document is longer than {MAX_URI} characters.")
     if not value.isprintable():
-        raise InvalidMessage(f"document contains control characters: {_short(value)}.")
+        raise InvalidMessage(f"document contains control characters: {_shown(value)}.")
     try:
         parts = urlsplit(value)
     except ValueError:
-        raise InvalidMessage(f"document is not a URI: {_short(value)}.") from None
+        raise InvalidMessage(f"document is not a URI: {_shown(value)}.") from None
     if parts.scheme not in ("s3", "file"):
         raise InvalidMessage(
-            f"document must be s3://bucket/key or file:///path, not {_short(value)}."
+            f"document must be s3://bucket/key or file:///path, not {_shown(value)}."
         )
+    if "@" in parts.netloc:
+        raise InvalidMessage(f"document holds a user or password: {_shown(value)}.")
     if parts.scheme == "s3" and not (parts.netloc and parts.path.strip("/")):
-        raise InvalidMessage(f"document names no bucket and key: {_short(value)}.")
+        raise InvalidMessage(f"document names no bucket and key: {_shown(value)}.")
     if parts.scheme == "file" and (parts.netloc not in ("", "localhost") or not parts.path):
-        raise InvalidMessage(f"document is not an absolute file URI: {_short(value)}.")
+        raise InvalidMessage(f"document is not an absolute file URI: {_shown(value)}.")
     return value
 
 
@@ -146,11 +183,13 @@ def check_region(value: object) -> Region | None:
 
 
 def check_metadata(value: object) -> dict[str, Any]:
-    """A JSON object of at most 16 KiB."""
+    """A JSON object of at most 16 KiB, nested at most 32 deep."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
         raise InvalidMessage(f"metadata must be a JSON object, not {_kind(value)}.")
+    if _deeper_than(value, MAX_METADATA_DEPTH):
+        raise InvalidMessage(f"metadata is nested more than {MAX_METADATA_DEPTH} deep.")
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
         size = len(text.encode())
@@ -172,6 +211,13 @@ def usable_id(message: Mapping[str, Any], name: str) -> str | None:
         return None
 
 
+def _deeper_than(value: object, depth: int) -> bool:
+    if not isinstance(value, Mapping | list | tuple):
+        return False
+    inner = value.values() if isinstance(value, Mapping) else value
+    return depth == 0 or any(_deeper_than(item, depth - 1) for item in inner)
+
+
 def _whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -183,8 +229,16 @@ def _kind(value: object) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or nested without end
+        text = "longer than can be shown"
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _shown(uri: str) -> str:
+    """The sentence is recorded and logged, and a wrong URI may be one with a password."""
+    return _short(shown(uri))
 
 
 def _and(names: list[str]) -> str:

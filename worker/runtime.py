@@ -65,6 +65,7 @@ class Runtime:
                     device=self.settings.device,
                     exact=self.settings.precision == "float32",
                     lanes=self.settings.cores,
+                    sha256=self.settings.checkpoint_sha256,
                 )
             return self._embedder
 
@@ -117,6 +118,7 @@ def make_images(settings: Settings) -> Images:
     secret = settings.s3_secret_key
     s3 = S3Config(
         endpoint=settings.s3_endpoint,
+        ca=None if settings.s3_ca is None else str(settings.s3_ca),
         access_key=settings.s3_access_key,
         secret_key=None if secret is None else secret.get_secret_value(),
         region=settings.s3_region,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,8 @@ def _endpoint(value: Any) -> str:
     parts = _split(value)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an http:// or https:// URL")
+    if "@" in parts.netloc:
+        raise ValueError("must hold no user and password; the keys are settings of their own")
     return str(value).rstrip("/")
 
 
@@ -125,7 +128,7 @@ def _store(value: Any) -> str:
     """`s3://bucket/prefix` and `file:///folder` stay; a plain folder becomes a file URI."""
     text = str(value)
     if text.startswith("s3://"):
-        if not urlsplit(text).netloc:
+        if not urlsplit(text).netloc or "@" in urlsplit(text).netloc:
             raise ValueError("must name a bucket, as in s3://signatures/enrolled")
         return text
     if text.startswith("file://"):
@@ -171,6 +174,45 @@ def _port(value: Any) -> int:
     return int(text)
 
 
+def _buckets(value: Any) -> tuple[str, ...]:
+    """Names of buckets, each perhaps with a prefix of whole key segments."""
+    entries = tuple(word.removesuffix("/") for word in _words(value))
+    for entry in entries:
+        if "://" in entry or not all(part not in ("", ".", "..") for part in entry.split("/")):
+            raise ValueError("must name buckets, or bucket/prefix, such as scans or scans/2026")
+    return entries
+
+
+def _file(value: Any) -> Path:
+    path = Path(str(value)).expanduser()
+    if not path.is_file():
+        raise ValueError("must name a file")
+    return path
+
+
+KEY_LENGTH = 32
+
+
+def _key(value: Any) -> SecretStr:
+    key = value if isinstance(value, SecretStr) else SecretStr(str(value))
+    if len(key.get_secret_value()) < KEY_LENGTH:
+        raise ValueError(f"must have at least {KEY_LENGTH} characters")
+    return key
+
+
+def _keys(value: Any) -> tuple[SecretStr, ...]:
+    if isinstance(value, str):
+        return tuple(map(_key, _words(value)))
+    return tuple(map(_key, value))
+
+
+def _sha256(value: Any) -> str:
+    text = str(value).lower()
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError("must be a sha256 in hexadecimal, as `sha256sum` prints it")
+    return text
+
+
 def _device(value: Any) -> str:
     text = str(value).lower()
     kind, _, index = text.partition(":")
@@ -200,6 +242,15 @@ class Settings(BaseModel):
         repr=False,
         description="Redis that carries the queue. Without it, jobs run in the calling process.",
     )
+    message_key: Annotated[SecretStr | None, _checked(_key)] = Field(
+        None,
+        description="Key, of 32 characters or more, that messages are signed with. With it, a"
+        " worker drops every message that is not.",
+    )
+    message_old_keys: Annotated[tuple[SecretStr, ...], _checked(_keys)] = Field(
+        (),
+        description="Earlier keys, separated by commas, whose messages a worker still takes.",
+    )
     queue: str = Field("sigctl.verify", description="Name of the queue of documents to verify.")
     work: Annotated[tuple[str, ...], _checked(_kinds_of_work)] = Field(
         KINDS_OF_WORK,
@@ -215,11 +266,18 @@ class Settings(BaseModel):
         description="Folders that file:// documents may come from, separated by commas."
         " The default is the current folder.",
     )
-    buckets: Annotated[tuple[str, ...], _checked(_words)] = Field(
-        (), description="Buckets that s3:// documents may come from, separated by commas."
+    buckets: Annotated[tuple[str, ...], _checked(_buckets)] = Field(
+        (),
+        description="Buckets that s3:// documents may come from, separated by commas. bucket/prefix"
+        " allows only keys below the prefix.",
     )
     s3_endpoint: Annotated[str | None, _checked(_endpoint)] = Field(
         None, description="URL of the S3 server. Without it, Amazon's."
+    )
+    s3_ca: Annotated[Path | None, _checked(_file)] = Field(
+        None,
+        description="Certificates that the S3 server's must be signed by, in a PEM file."
+        " The default is the public authorities.",
     )
     s3_access_key: str | None = Field(
         None, description="Access key. Without it, boto3 looks in its usual places."
@@ -237,6 +295,9 @@ class Settings(BaseModel):
     checkpoint: Path = Field(
         Path("checkpoints/siamese_vision_mamba_tiny.pt"),
         description="The model: weights, threshold and preprocessing in one file.",
+    )
+    checkpoint_sha256: Annotated[str | None, _checked(_sha256)] = Field(
+        None, description="sha256 that the model's file must have. Any other is refused."
     )
     device: Annotated[str, _checked(_device)] = Field(
         "auto", description="auto, cpu, cuda or cuda:<number>."
@@ -320,12 +381,19 @@ class Settings(BaseModel):
             )
         if (self.s3_access_key is None) != (self.s3_secret_key is None):
             raise ValueError("SIGCTL_S3_ACCESS_KEY and SIGCTL_S3_SECRET_KEY must be set together.")
+        if self.message_old_keys and self.message_key is None:
+            raise ValueError("SIGCTL_MESSAGE_OLD_KEYS needs a SIGCTL_MESSAGE_KEY that is in use.")
         return self
 
     @property
     def operating_point(self) -> str | None:
         """The point that decisions are made at; None is the balanced threshold."""
         return None if self.far == BALANCED else self.far
+
+    @property
+    def message_keys(self) -> tuple[SecretStr, ...]:
+        """Every key whose signature is good, the one in use first; none where none is asked for."""
+        return () if self.message_key is None else (self.message_key, *self.message_old_keys)
 
     def describe(self) -> list[SettingValue]:
         """Every setting with its value as it may be shown: secrets and URL passwords masked."""
@@ -437,8 +505,10 @@ def _sentence(error: Any) -> str:
     if not error["loc"]:
         return reason
     field = str(error["loc"][0])
-    secret = field.endswith(("_key", "_url"))  # may hold a password: not repeated
-    value = "" if secret else f", not {str(error['input'])!r}"
+    given = str(error["input"])
+    # May hold a password: not repeated.
+    secret = field.endswith(("_key", "_keys", "_url")) or "@" in given
+    value = "" if secret else f", not {given!r}"
     return f"{variable_name(field)} {reason}{value}."
 
 
@@ -448,7 +518,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, SecretStr):
         return MASK
     if isinstance(value, tuple):
-        return ",".join(str(part) for part in value)
+        return ",".join(map(_shown, value))
     if isinstance(value, bool):
         return str(value).lower()
     text = f"{value:g}" if isinstance(value, float) else str(value)

@@ -9,6 +9,7 @@ from typing import Any
 from celery import Task, shared_task, signals
 from celery.concurrency import get_implementation
 from celery.exceptions import Reject
+from celery.worker.control import Panel
 
 from model.errors import ModelError
 from worker import client, logs, metrics, status
@@ -16,6 +17,7 @@ from worker.app import REQUEUE_TASK
 from worker.broker import DELAY
 from worker.delivery import INTERNAL_ERROR, Again, about, deliver
 from worker.errors import BrokerUnavailable, UnsafePool
+from worker.exposure import exposed
 from worker.health import HealthStep
 from worker.logs import get_logger
 from worker.messages import FIELDS, TASK
@@ -90,6 +92,12 @@ def _again(task: Task, again: Again) -> None:
         raise Reject(str(error), requeue=True) from error
 
 
+def _take_no_orders(**_: Any) -> None:
+    """Only answer questions: whoever can write to the broker could stop workers and revoke jobs."""
+    for command in Panel.data.keys() - {"ping", status.COMMAND}:
+        del Panel.data[command]
+
+
 def _set_up_logging(**_: Any) -> None:
     logs.configure(load_settings())
     logs.take_over()
@@ -100,6 +108,8 @@ def _check_before_start(sender: Any = None, **_: Any) -> None:
     runtime = get_runtime()
     sender.app.steps["consumer"].add(PulseStep)
     sender.app.steps["worker"].add(HealthStep)
+    for sentence in exposed(runtime.settings):
+        log.warning("not_encrypted", reason=sentence)
     try:
         if get_implementation(sender.pool_cls) is get_implementation("prefork"):
             refuse_cuda_in_children(runtime.settings.device)
@@ -113,7 +123,7 @@ def _load() -> None:
     """Make everything that jobs need before the first of them comes, and say what it is."""
     runtime = get_runtime()
     runtime.serve()
-    assert runtime.stages is not None
+    _ = runtime.stages  # made now
     embedder, engine = runtime.embedder, runtime.embedder.engine
     metrics.loaded(embedder)
     log.info(
@@ -155,6 +165,7 @@ def refuse_cuda_in_children(device: str) -> None:
 
 signals.celeryd_init.connect(_set_up_logging)  # Celery asks for it only later
 signals.setup_logging.connect(_set_up_logging)
+signals.worker_init.connect(_take_no_orders)
 signals.worker_init.connect(_check_before_start)
 signals.worker_process_init.connect(_serve)
 signals.worker_shutting_down.connect(_stop_waiting)

@@ -26,7 +26,10 @@ def transaction(sessions: Sessions) -> Iterator[Session]:
 
 
 def register_model(session: Session, embedder: Embedder) -> None:
-    """Write down which model is at work; the first time counts, later ones are a cheap no-op."""
+    """Write down which model is at work; the first time counts, later ones only compare.
+
+    Raises ModelAltered.
+    """
     models.register(
         session,
         id=embedder.model_id,
@@ -36,4 +39,16 @@ def register_model(session: Session, embedder: Embedder) -> None:
         threshold=embedder.threshold,
         preprocessing=embedder.preprocessing.label,
         scoring=embedder.scoring.as_dict(),
+    )
+
+
+def check_model(session: Session, embedder: Embedder) -> None:
+    """Raise ModelAltered if the record of this model contradicts its checkpoint."""
+    models.check(
+        session,
+        id=embedder.model_id,
+        backbone=embedder.backbone,
+        size=embedder.size,
+        threshold=embedder.threshold,
+        preprocessing=embedder.preprocessing.label,
     )

@@ -1,7 +1,9 @@
 """A checkpoint says what it is, a seed checkpoint loads, and a bad one says why it does not."""
 
+import os
+import pickle
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from model.errors import (
     CheckpointKeyMissing,
     CheckpointMismatch,
     CheckpointNotFound,
+    CheckpointNotPinned,
     CheckpointUnreadable,
     ModelError,
 )
@@ -193,17 +196,45 @@ def test_a_truncated_file_a_text_and_a_missing_one_say_so(checkpoint_file, tmp_p
         load_checkpoint(tmp_path / "none.pt")
 
 
+@dataclass
 class Evil:
+    mark: str
+
     def __reduce__(self):
-        return (print, ("run",))
+        return (os.system, (f"touch {self.mark}",))
 
 
-def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys):
-    path = tmp_path / "evil.pt"
-    torch.save({"model": Evil()}, path)
+@pytest.mark.parametrize("form", ["zip", "legacy", "bare pickle"])
+def test_code_in_a_checkpoint_is_not_run(checkpoint_file, tmp_path, form):
+    path, mark = tmp_path / "evil.pt", tmp_path / "run"
+    content = torch.load(checkpoint_file, weights_only=True) | {"provenance": Evil(str(mark))}
+    if form == "bare pickle":
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
     with pytest.raises(CheckpointUnreadable, match="beyond tensors and plain values"):
         load_checkpoint(path)
-    assert capsys.readouterr().out == ""
+    assert not mark.exists()
+    if form == "zip":  # the trap works where nobody looks
+        torch.load(path, weights_only=False)
+        assert mark.exists()
+
+
+def test_a_checkpoint_of_the_pinned_sha256_loads_and_any_other_is_refused(
+    checkpoint_file, tmp_path
+):
+    pinned = load_checkpoint(checkpoint_file).sha256
+    assert load_checkpoint(checkpoint_file, sha256=pinned).sha256 == pinned
+    other = changed(checkpoint_file, tmp_path, threshold=1.9)
+    with pytest.raises(CheckpointNotPinned, match=f"is not the checkpoint .* not {pinned}"):
+        load_checkpoint(other, sha256=pinned)
+
+
+def test_a_file_that_is_not_the_pinned_one_is_not_even_looked_into(tmp_path):
+    path = tmp_path / "evil.pt"
+    path.write_bytes(b"no checkpoint at all")
+    with pytest.raises(CheckpointNotPinned):
+        load_checkpoint(path, sha256="0" * 64)
 
 
 def test_weights_of_a_wrong_shape_or_name_are_a_mismatch(checkpoint):

@@ -218,6 +218,11 @@ def test_signs_with_a_meaning_in_uris_can_be_part_of_a_name(place, name):
         "s3://bucket/../other/key",
         "s3://bucket/a/./b",
         "s3://bucket/a/..",
+        "s3://bucket/a/%2e%2E/b",
+        "s3://bucket/a%2f..%2fb",
+        "s3://bucket/a/\uff0e\uff0e/b",
+        "s3://bucket/a/\u2025/b",
+        "s3://bucket/a\uff0f\uff0e\uff0e\uff0fb",
         "s3://bucket/a\0b",
         "s3://bucket/a\nb",
         "s3://bucket/\ud800",
@@ -267,6 +272,53 @@ def test_a_uri_is_shown_without_what_must_not_be(uri, as_shown):
     assert shown(uri) == as_shown
 
 
+# Prefixes
+
+
+@pytest.fixture
+def shelf(s3):
+    """Images that may be read below one prefix of a bucket, and a function that lays more there."""
+    images = make_images(
+        buckets=(f"{s3.bucket}/scans/2026",), store=f"s3://{s3.bucket}/enrolled", s3=s3.config
+    )
+    return images, s3.put
+
+
+@pytest.mark.parametrize("key", ["scans/2026/a.png", "scans/2026/deep/er.png", "enrolled/a.png"])
+def test_what_lies_below_a_prefix_or_in_the_store_is_read(shelf, key):
+    images, put = shelf
+    assert images.fetch(put(key, b"ink")) == b"ink"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("a.png", "scans/a.png", "scans/2026.png", "scans/2026-private/a.png"),
+        *("Scans/2026/a.png", "enrolled-elsewhere/a.png"),
+    ],
+)
+def test_what_lies_beside_a_prefix_is_refused_though_it_exists(shelf, key):
+    images, put = shelf
+    with pytest.raises(ImageForbidden):
+        images.fetch(put(key, b"secret"))
+
+
+@pytest.mark.parametrize(
+    "key", ["/scans/2026/a.png", "scans//2026/a.png", "scans%2F2026/a.png", "x/scans/2026/a.png"]
+)
+def test_another_spelling_of_a_prefix_is_another_place(shelf, s3, key):
+    images, _ = shelf
+    with pytest.raises(ImageForbidden):
+        images.fetch(f"s3://{s3.bucket}/{key}")
+
+
+def test_a_prefix_of_one_bucket_opens_no_other():
+    images = make_images(buckets=("scans/2026",), store="s3://nowhere/x")
+    for uri in ("s3://scans-2026/a.png", "s3://2026/scans/a.png", "s3://nowhere/a.png"):
+        with pytest.raises(ImageForbidden):
+            images.fetch(uri)
+
+
 # Folders
 
 
@@ -300,6 +352,45 @@ def test_links_do_not_lead_out_of_the_folder(inbox, local, tmp_path):
     for name in ("link.png", "up/private.png"):
         with pytest.raises(ImageForbidden):
             local.fetch(f"{inbox.as_uri()}/{name}")
+
+
+@pytest.mark.parametrize("target", ["/proc/self/environ", "/proc/self/cwd/x", "/dev/stdin"])
+def test_links_into_the_system_are_refused(inbox, local, target):
+    (inbox / "link.png").symlink_to(target)
+    with pytest.raises(ImageForbidden):
+        local.fetch((inbox / "link.png").as_uri())
+
+
+@pytest.mark.parametrize("swapped", ["file", "folder"])
+def test_a_link_that_is_swapped_in_after_the_look_leads_nowhere(
+    inbox, local, tmp_path, monkeypatch, swapped
+):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.png").write_bytes(b"secret")
+    folder = inbox / "sub"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"ink")
+    is_dir = Path.is_dir
+
+    def swap(path: Path) -> bool:  # called between the look and the opening
+        if swapped == "file":
+            (folder / "a.png").unlink()
+            (folder / "a.png").symlink_to(tmp_path / "elsewhere" / "a.png")
+        else:
+            folder.rename(inbox / "old")
+            folder.symlink_to(tmp_path / "elsewhere")
+        return is_dir(path)
+
+    uri = (folder / "a.png").as_uri()
+    monkeypatch.setattr(Path, "is_dir", swap)
+    with pytest.raises(ImageNotFound):
+        local.fetch(uri)
+
+
+@pytest.mark.parametrize("name", ["\uff0e\uff0e", "\u2025", "%252e%252e", "..%00"])
+def test_look_alikes_of_dots_lead_nowhere(inbox, local, name):
+    with pytest.raises((ImageNotFound, InvalidUri)):
+        local.fetch(f"{inbox.as_uri()}/{name}/private.png")
 
 
 def test_links_within_the_folder_are_followed(inbox, local):
@@ -363,7 +454,7 @@ def test_a_path_that_cannot_exist_is_missing(inbox, local, name):
 def test_a_file_without_permission_is_refused(inbox, local, monkeypatch):
     (inbox / "a.png").write_bytes(b"ink")
 
-    def deny(*_args: object) -> int:
+    def deny(*_args: object, **_named: object) -> int:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(files.os, "open", deny)  # for root, chmod forbids nothing

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from storage import models
-from storage.errors import UnknownModel
+from storage.errors import ModelAltered, UnknownModel
 from tests.builders import MODEL_ID, a_model, digest
 
 
@@ -23,6 +23,31 @@ def test_registering_again_changes_nothing(sessions):
     with sessions.begin() as session:
         assert a_model(session, uri="second.pt").uri == "first.pt"
         assert len(models.all(session)) == 1
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        {"threshold": 1.9},
+        {"size": 96},
+        {"preprocessing": "seed_grey/1 224x224"},
+        {"backbone": "resnet18"},
+    ],
+    ids=repr,
+)
+def test_a_record_that_contradicts_the_checkpoint_of_its_digest_is_refused(sessions, altered):
+    with sessions.begin() as session:
+        a_model(session, **altered)
+    with sessions.begin() as session, pytest.raises(ModelAltered, match=next(iter(altered))):
+        a_model(session)
+
+
+def test_a_model_that_is_new_contradicts_nothing(sessions):
+    with sessions.begin() as session:
+        a_model(session)
+        models.check(
+            session, id=digest("new"), backbone="x", size=1, threshold=0.0, preprocessing="x"
+        )
 
 
 def test_models_are_listed_in_the_order_of_registration(sessions):

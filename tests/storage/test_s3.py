@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,7 +39,9 @@ def config(**changes) -> S3Config:
 
 
 def images(s3_config: S3Config, bucket: str) -> Images:
-    return Images(roots=(), buckets=(), store=f"s3://{bucket}/x", s3=s3_config, max_bytes=1_000_000)
+    return Images(
+        roots=(), buckets=(bucket,), store=f"s3://{bucket}/x", s3=s3_config, max_bytes=1_000_000
+    )
 
 
 @contextmanager
@@ -164,6 +167,84 @@ def test_a_busy_store_is_asked_as_often_as_configured(monkeypatch, retries):
         with pytest.raises(StoreUnavailable):
             store.read("bucket", "a.png", 10)
     assert len(sent) == 1 + retries
+
+
+@contextmanager
+def pointing_elsewhere(status: int, region: str, target: str) -> Iterator[tuple[str, list[str]]]:
+    """A server that answers each request with a redirect; yields its endpoint and what was asked.
+
+    It says so in all the ways that S3 has: status, Location, region header, endpoint in the body.
+    """
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(f"{self.headers['Host']} {self.path.partition('?')[0]}")
+            body = (
+                "<Error><Code>PermanentRedirect</Code><Bucket>other</Bucket>"
+                f"<Endpoint>{target}</Endpoint><Region>{region}</Region></Error>"
+            ).encode()
+            self.send_response(status)
+            self.send_header("Location", f"http://{target}/other/secret.png")
+            self.send_header("x-amz-bucket-region", region)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 400])
+@pytest.mark.parametrize("region", ["eu-west-1", "evil.example/x", "arn:aws:s3:::other"])
+def test_a_redirect_is_followed_to_no_other_host_region_or_bucket(status, region):
+    with (
+        answering(200, body=b"somebody else's") as elsewhere,
+        pointing_elsewhere(status, region, elsewhere.removeprefix("http://")) as (endpoint, asked),
+    ):
+        store = images(config(endpoint=endpoint), "bucket")
+        for act in (lambda: store.fetch("s3://bucket/a.png"), store.check):
+            with pytest.raises(StoreRefused):
+                act()
+    host = endpoint.removeprefix("http://")
+    assert asked == [f"{host} /bucket/a.png", f"{host} /bucket"]
+
+
+def test_a_redirect_is_one_sentence_about_what_to_check():
+    with pointing_elsewhere(307, "eu-west-1", "evil.example") as (endpoint, _):
+        store = images(config(endpoint=endpoint), "bucket")
+        with pytest.raises(StoreRefused, match=r"points elsewhere .* check its endpoint and reg"):
+            store.fetch("s3://bucket/a.png")
+
+
+def test_amazons_own_redirect_to_another_region_is_not_followed_either():
+    sent = []
+
+    def answer(request, **_):
+        from botocore.awsrequest import AWSResponse
+
+        sent.append(request.url)
+        headers = {"x-amz-bucket-region": "eu-west-1"}
+        return AWSResponse(request.url, 301, headers, SimpleNamespace(stream=lambda: [b""]))
+
+    store = S3(config(endpoint=None))
+    store.client().meta.events.register("before-send.s3", answer)
+    with pytest.raises(StoreRefused):
+        store.read("bucket", "a.png", 10)
+    assert sent == ["https://s3.amazonaws.com/bucket/a.png"]
 
 
 def test_an_answer_that_breaks_off_is_transient():

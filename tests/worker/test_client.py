@@ -16,7 +16,7 @@ from worker import client
 from worker.app import make_app
 from worker.broker import LATER
 from worker.enrolment import enroll
-from worker.envelopes import envelope_fault
+from worker.envelope import envelope_fault
 from worker.errors import BrokerUnavailable, InvalidMessage, NotDecided, NothingToReplay
 from worker.runtime import Runtime, get_runtime
 from worker.settings import Settings

@@ -76,6 +76,21 @@ def test_a_message_that_is_no_request_is_recorded_under_its_job_id(
     assert decided(runtime) == "invalid_message"
 
 
+@pytest.mark.parametrize(
+    "document", ["s3://id:hush@scans/a.png", "https://scans/a.png?X-Amz-Signature=hush"]
+)
+def test_a_password_in_a_document_s_uri_is_neither_recorded_nor_logged(
+    runtime: Runtime, document: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome = deliver(message(document), runtime, retries=0)
+    assert isinstance(outcome, Outcome)
+    assert outcome.error_code == "invalid_message"
+    with runtime.sessions() as session:
+        kept = [jobs.get(session, "j1").document, outcome.document, str(outcome.error_message)]
+    assert "scans/a.png" in kept[0]
+    assert "hush" not in "".join(kept) + caplog.text
+
+
 @pytest.mark.parametrize("job_id", [None, "", 7, "a\nb", ["x"]])
 def test_a_message_without_a_usable_job_id_is_dropped(runtime: Runtime, job_id: Any) -> None:
     assert deliver(message("s3://b/k") | {"job_id": job_id}, runtime, retries=0) is None
@@ -88,6 +103,47 @@ def test_a_message_whose_job_id_stands_for_another_question_is_dropped(
     assert deliver(message(desk.put("b.png", ink(2))), runtime, retries=0) is None
     assert deliver(message("nonsense"), runtime, retries=0) is None
     assert decided(runtime) == "accept"
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"signer_id": "bob"},
+        {"document": "file:///etc/passwd"},
+        {"page": 2},
+        {"region": [0, 0, 5, 5]},
+        {"page": "no page"},
+        {"colour": "red"},
+    ],
+    ids=repr,
+)
+def test_a_forged_job_id_neither_reads_nor_replaces_the_decision_of_another(
+    runtime: Runtime, desk: Desk, forged: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = message(desk.put("a.png", ink(0)))
+    standing = deliver(asked, runtime, retries=0)
+    with runtime.sessions() as session:
+        before = decisions.get(session, "j1").__dict__.copy()
+    answer = deliver(asked | forged, runtime, retries=0)
+    # A message that is no request asks nothing else, so what stands is its answer.
+    assert answer is None or (answer == standing and forged.keys() <= {"page", "colour"})
+    with runtime.sessions() as session:
+        after = decisions.get(session, "j1").__dict__.copy()
+    for row in (before, after):
+        row.pop("_sa_instance_state")
+    assert after == before
+
+
+def test_a_replay_with_other_metadata_changes_nothing(runtime: Runtime, desk: Desk) -> None:
+    asked = message(desk.put("a.png", ink(0)), metadata={"branch": 12})
+    standing = deliver(asked, runtime, retries=0)
+    again = deliver(asked | {"metadata": {"branch": 13, "approved": True}}, runtime, retries=0)
+    assert again == standing
+    with runtime.sessions() as session:
+        decision = decisions.get(session, "j1")
+        assert decision is not None
+        assert decision.upstream == {"branch": 12}
+        assert jobs.get(session, "j1").upstream == {"branch": 12}
 
 
 @pytest.mark.parametrize(

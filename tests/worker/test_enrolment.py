@@ -107,6 +107,18 @@ def test_a_stored_image_that_vanished_is_reported_and_the_others_go_on(
     assert len(report.lost) == 1
 
 
+def test_a_stored_image_that_was_replaced_becomes_no_reference_for_a_newer_model(
+    run: Enroll, sessions: Sessions
+) -> None:
+    run(("a.png", ink(0)))
+    with sessions() as session:
+        (reference,) = references.of_signer(session, "ada")
+    Path(reference.uri.removeprefix("file://")).write_bytes(ink(2))
+    report = run(embedder=FakeEmbedder(name="newer"))
+    assert (report.references, report.re_embedded) == (0, 0)
+    assert "is not the image that was enrolled" in report.lost[0]
+
+
 def test_a_retired_signer_is_refused_before_any_work(
     run: Enroll, sessions: Sessions, embedder: FakeEmbedder
 ) -> None:

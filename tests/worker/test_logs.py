@@ -110,3 +110,23 @@ raise RuntimeError("a bug")
     assert "ValueError: too late" in in_del["exception"]
     assert "RuntimeError: a bug" in at_last["exception"]
     assert (in_thread["level"], at_last["level"]) == ("critical", "critical")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize(
+    "url", ["redis://:hush@h/0", "postgresql://user:hu%21sh:@h", "x://u:hush@"]
+)
+def test_no_url_in_any_line_shows_its_password(
+    form: str, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(Settings(log_format=form))
+    logging.getLogger("some.library").error("cannot reach %s", url)
+    get_logger("worker.x").warning("failed", reason=url)
+    try:
+        raise ConnectionError(f"connecting to {url}")
+    except ConnectionError:
+        get_logger("worker.x").warning("failed", exc_info=True)
+    text = "\n".join(lines(capsys))
+    assert text.count("********@") == 3
+    assert "sh@" not in text
+    assert "sh:@" not in text

@@ -370,6 +370,34 @@ def rubbish(queue: str) -> list[str]:
             }
         ),
         json.dumps({**good, "headers": None, "body": "[[], {}, {}]", "properties": tag}),
+        "[" * 100_000,
+        json.dumps(
+            {**good, "body": '[[], {"a":' + "[" * 900 + "]" * 900 + "}, {}]", "properties": tag}
+        ),
+        json.dumps({**good, "body": '[[], {"page": NaN}, {}]', "properties": tag}),
+        json.dumps({**good, "body": "x" * 10_000_000, "properties": tag}),
+        *(
+            json.dumps(
+                {
+                    **good,
+                    **wrong,
+                    "headers": {"task": "sigctl.verify", "id": "z", **more},
+                    "body": '[[], {"page": 1}, {}]',
+                    "properties": tag,
+                }
+            )
+            for wrong, more in [
+                ({"content-encoding": "utf-7"}, {}),
+                ({"content-encoding": "no-such"}, {}),
+                ({"content-encoding": 7}, {}),
+                ({}, {"compression": "application/x-gzip"}),
+                ({}, {"compression": "no-such"}),
+                ({}, {"retries": "many"}),
+                ({}, {"eta": "never"}),
+                ({}, {"expires": [1]}),
+                ({}, {"timelimit": "long"}),
+            ]
+        ),
     ]
     return [text.replace('"t"', f'"t{number}"') for number, text in enumerate(texts)]
 
@@ -380,6 +408,23 @@ def await_nothing_left(broker: redis.Redis, queue: str) -> None:
     while broker.llen(queue) or broker.hlen("unacked"):
         assert time.monotonic() < deadline, broker.hgetall("unacked")
         time.sleep(0.1)
+
+
+def test_nobody_who_can_write_to_the_broker_gives_orders_to_a_worker(
+    service: Service, document: str
+) -> None:
+    app = make_app(service.settings)
+    assert service.worker.running()
+    job = str(uuid.uuid4())
+    app.control.revoke(job, terminate=True)
+    app.control.broadcast("pool_shrink", arguments={"n": 99})
+    app.control.cancel_consumer(service.settings.queue)
+    app.control.shutdown()
+    assert "error" in str(app.control.inspect(timeout=30, limit=1).conf())
+    assert app.control.inspect(timeout=30, limit=1).ping()
+    assert service.submit("ada", document, job_id=job) == job
+    assert service.wait(job).verdict == "accept"
+    assert service.worker.running()
 
 
 def test_while_the_image_store_is_away_jobs_are_retried_and_then_recorded_as_failed(

@@ -38,6 +38,7 @@ def test_with_nothing_set_everything_is_embedded_and_in_the_current_folder() -> 
         ("S3_PATH_STYLE", "perhaps", "must be true or false, not 'perhaps'."),
         ("S3_ENDPOINT", "localhost:9000", "must be an http:// or https:// URL, not "),
         ("S3_ENDPOINT", "http://h:port", "must be an http:// or https:// URL, not "),
+        ("S3_ENDPOINT", "http://u:p@h", "must hold no user and password; "),
         ("BROKER_URL", "amqp://h", "must be a Redis URL such as redis://localhost:6379/0."),
         ("BROKER_URL", "redis://", "must be a Redis URL such as redis://localhost:6379/0."),
         ("DATABASE_URL", "mysql://h/d", "must be a database URL such as sqlite:///sigctl.db"),

@@ -179,3 +179,15 @@ def test_an_automatic_device_is_refused_only_where_it_would_be_cuda(
             tasks.refuse_cuda_in_children("auto")
     else:
         tasks.refuse_cuda_in_children("auto")
+
+
+def test_a_worker_says_at_its_start_what_others_can_read(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(broker_url="redis://:hush@redis.example/0")
+    monkeypatch.setattr(tasks, "get_runtime", lambda: SimpleNamespace(settings=settings))
+    monkeypatch.setattr(tasks, "_load", lambda: None)
+    tasks._check_before_start(sender=SimpleNamespace(pool_cls="threads", app=make_app(settings)))
+    assert "not_encrypted" in caplog.text
+    assert "The password of Redis crosses the network to redis.example unencrypted" in caplog.text
+    assert "hush" not in caplog.text

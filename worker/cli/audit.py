@@ -142,7 +142,10 @@ def export(
     code: Code = None,
     limit: Limit = None,
 ) -> None:
-    """Write decisions as CSV or JSON lines, newest first, however many there are."""
+    """Write decisions as CSV or JSON lines, newest first, however many there are.
+
+    In CSV, text that a spreadsheet would take for a formula has an apostrophe in front.
+    """
     from storage import decisions
 
     wanted = wanted_decisions(

@@ -62,7 +62,11 @@ def compare(
 
     from model.inference import load_embedder
 
-    embedder = load_embedder(checkpoint or settings.checkpoint, device=settings.device)
+    embedder = load_embedder(
+        checkpoint or settings.checkpoint,
+        device=settings.device,
+        sha256=None if checkpoint else settings.checkpoint_sha256,
+    )
     prepared = [
         _prepare(embedder, path, content, settings.max_pixels)
         for path, content in zip((a, b), data, strict=True)

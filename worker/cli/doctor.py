@@ -21,6 +21,8 @@ from worker.cli.options import Json
 from worker.cli.work import reach
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy.orm import Session
 
     from model.scoring import Scoring
@@ -96,7 +98,7 @@ def doctor(
     settings: Settings | None = None
     try:
         settings = opening.settings(logs="critical")
-        findings = [_settings(settings), *_findings(settings, load)]
+        findings = [_settings(settings), *_exposures(settings), *_findings(settings, load)]
     except SettingsError as error:
         findings = [
             Finding(part="settings", state=State.FAULT, found=problem, remedy=REMEDIES["settings"])
@@ -181,6 +183,14 @@ def _settings(settings: Settings) -> Finding:
     return Finding(part="settings", state=State.OK, found=found)
 
 
+def _exposures(settings: Settings) -> list[Finding]:
+    from worker.exposure import exposed
+
+    return [
+        Finding(part="encryption", state=State.WARNING, found=found) for found in exposed(settings)
+    ]
+
+
 def _model(settings: Settings) -> Finding:
     from worker.runtime import get_runtime
 
@@ -205,12 +215,20 @@ def _operating_point(scoring: Scoring, settings: Settings) -> str:
 
 
 def _checkpoint_file(settings: Settings) -> Finding:
+    pinned = settings.checkpoint_sha256
+    if settings.checkpoint.is_file() and pinned not in (None, _sha256(settings.checkpoint)):
+        found = f"{settings.checkpoint} is not the checkpoint that SIGCTL_CHECKPOINT_SHA256 names."
+        return Finding(part="model", state=State.FAULT, found=found, remedy=REMEDIES["model"])
     if settings.checkpoint.is_file():
         size = settings.checkpoint.stat().st_size / 2**20
         found = f"{settings.checkpoint}, {size:.1f} MiB, not loaded."
         return Finding(part="model", state=State.OK, found=found)
     found = f"There is no checkpoint {settings.checkpoint}."
     return Finding(part="model", state=State.FAULT, found=found, remedy=REMEDIES["model"])
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _database(settings: Settings) -> Finding:
@@ -236,7 +254,7 @@ def _references(settings: Settings) -> Finding:
 
     from storage.tables import Embedding, Reference, Signer
 
-    model_id = hashlib.sha256(settings.checkpoint.read_bytes()).hexdigest()
+    model_id = _sha256(settings.checkpoint)
     live = (Reference.signer_id == Signer.id) & Reference.retired_at.is_(None)
     seen = (Embedding.reference_id == Reference.id) & (Embedding.model_id == model_id)
     usable = exists().where(live, seen)

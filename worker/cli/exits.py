@@ -65,6 +65,7 @@ SETUP_CODES = frozenset(
         "checkpoint_error",
         "preprocessing_error",
         "backbone_error",
+        "model_altered",
         "device_unavailable",
         "invalid_database_url",
         "database_not_migrated",

@@ -115,7 +115,9 @@ def _report(error: BaseException, state: State) -> int:
     if state.debug:
         import traceback
 
-        traceback.print_exception(error)
+        from worker.logs import hide_passwords
+
+        sys.stderr.write(hide_passwords("".join(traceback.format_exception(error))))
     try:
         code = exits.for_error(error)
     except ImportError:  # half an installation: the unexpected failure below says so

@@ -60,6 +60,8 @@ ADVICE = {
     "store_refused": "`sigctl doctor` checks the credentials.",
 }
 """What to do about an error code, where a person can do something about it."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""What makes a spreadsheet compute a cell; in East Asian locales the wide forms do, too."""
 FOR_REVIEW = "A person decides this one; `sigctl audit list --verdict review` lists all such."
 
 
@@ -149,7 +151,10 @@ def reason(decision: Decision | Outcome) -> str | None:
 
 
 def csv_lines(decisions: Iterable[Decision]) -> Iterator[str]:
-    """The header and a line for each decision; lists and objects are JSON within their cell."""
+    """The header and a line for each decision; lists and objects are JSON within their cell.
+
+    Text that a spreadsheet would run as a formula begins with an apostrophe; numbers stay numbers.
+    """
     line = _Line()
     writer = csv.writer(line, lineterminator="\n")
     writer.writerow(FIELDS)
@@ -169,6 +174,8 @@ def _cell(value: object) -> object:
     readable = show.jsonable(value)
     if isinstance(readable, list | dict):
         return json.dumps(readable, ensure_ascii=False)
+    if isinstance(readable, str) and readable.startswith(FORMULA):
+        return f"'{readable}"
     return readable
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from worker.cli import opening, schema
-from worker.cli.exits import CommandError, Exit
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -103,9 +102,11 @@ def _set(options: dict[str, object]) -> None:
 
 def _checked(settings: Settings) -> Celery:
     """The Celery application, once everything is there without which each job would fail."""
+    from model.checkpoint import read_checkpoint
     from worker.app import make_app
     from worker.settings import mask_url
     from worker.tasks import refuse_cuda_in_children
+    from worker.transactions import check_model, transaction
 
     app = make_app(settings)
     runtime = opening.runtime(settings)
@@ -113,8 +114,9 @@ def _checked(settings: Settings) -> Celery:
     reach(app, mask_url(settings.broker_url or ""))
     if settings.pool == "prefork":
         refuse_cuda_in_children(settings.device)
-        if not settings.checkpoint.is_file():
-            raise CommandError(f"There is no checkpoint {settings.checkpoint}.", Exit.SETUP)
+        read_checkpoint(settings.checkpoint, sha256=settings.checkpoint_sha256)
     else:
-        _ = runtime.embedder  # loaded once, before the first job waits for it
+        # Loaded once, before the first job waits for it.
+        with transaction(runtime.sessions) as session:
+            check_model(session, runtime.embedder)
     return app

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.worker.cli.conftest import Sigctl
+from worker import client
 from worker.cli.exits import Exit
-from worker.cli.record import FIELDS
+from worker.cli.record import FIELDS, _cell
 
 JOBS = ("job-accept", "job-reject", "job-error")
 
@@ -62,6 +63,27 @@ def test_each_filter_narrows_list_export_and_stats_alike(
     exported = csv.DictReader(io.StringIO(sigctl("audit", "export", *filters).out))
     assert {line["job_id"] for line in exported} == jobs
     assert sigctl("audit", "stats", "--json", *filters).json["decisions"] == len(jobs)
+
+
+@pytest.mark.parametrize("mark", ["=", "+", "-", "@", "＝", "＋", "－", "＠"])
+def test_a_csv_export_holds_no_formula_for_a_spreadsheet(
+    sigctl: Sigctl, enrolled: str, blank: Path, mark: str
+) -> None:
+    formula = f"{mark}HYPERLINK(A1)"
+    client.submit(formula, blank.as_uri(), job_id=formula, metadata={formula: formula})
+    (line,) = csv.DictReader(io.StringIO(sigctl("audit", "export").out))
+    assert line["job_id"] == line["signer_id"] == f"'{formula}"
+    assert not any(cell.startswith(tuple("=+-@＝＋－＠\t\r\n")) for cell in line.values())
+    (row,) = map(json.loads, sigctl("audit", "export", "--format", "jsonl").out.splitlines())
+    assert row["job_id"] == formula
+
+
+def test_numbers_in_a_csv_export_stay_numbers() -> None:
+    assert [_cell(value) for value in (-0.25, -3, 0, None, True)] == [-0.25, -3, 0, None, True]
+    assert [_cell(value) for value in ("\tx", "\rx", "\n=x", "a=b")] == [
+        *("'\tx", "'\rx", "'\n=x"),
+        "a=b",
+    ]
 
 
 def test_a_model_is_named_by_the_beginning_of_its_digest(sigctl: Sigctl, decided: str) -> None:

@@ -50,6 +50,15 @@ def test_what_is_well_is_said_in_json_too(sigctl: Sigctl, enrolled: str) -> None
     }
 
 
+def test_a_connection_that_others_can_read_is_a_warning(
+    sigctl: Sigctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGCTL_S3_ENDPOINT", "http://s3.example:9000")
+    found = part(sigctl("doctor", "--json", "--no-load"), "encryption")
+    assert found["state"] == "warning"
+    assert found["found"].startswith("Documents cross the network from s3.example unencrypted")
+
+
 def test_the_operating_point_is_told(
     sigctl: Sigctl, banded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

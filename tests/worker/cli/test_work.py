@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -150,6 +152,27 @@ def test_a_worker_needs_a_model(
     done = sigctl("worker", "--pool", pool)
     assert done.code == Exit.SETUP
     assert "There is no checkpoint nowhere.pt." in done.err
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_a_worker_refuses_to_start_with_another_model_than_the_pinned_one(
+    sigctl: Sigctl, broker: str, pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGCTL_CHECKPOINT_SHA256", "0" * 64)
+    done = sigctl("worker", "--pool", pool)
+    assert done.code == Exit.SETUP
+    assert "is not the checkpoint that was asked for: its sha256 is" in done.text
+    assert "SIGCTL_CHECKPOINT_SHA256 names" in sigctl("doctor", "--no-load").text
+
+
+def test_a_worker_refuses_to_start_when_the_record_of_its_model_was_changed(
+    sigctl: Sigctl, broker: str, enrolled: str, here: Path
+) -> None:
+    with closing(sqlite3.connect(here / "sigctl.db")) as database, database:
+        database.execute("UPDATE models SET threshold = 1.9")
+    done = sigctl("worker")
+    assert done.code == Exit.SETUP
+    assert "was changed: its threshold is 1.9, but the checkpoint's is 0.05" in done.text
 
 
 def test_prefork_and_a_gpu_are_refused(

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from worker.app import make_app
-from worker.envelopes import envelope_fault
+from worker.envelope import envelope_fault
+from worker.messages import MAX_MESSAGE_BYTES
 from worker.settings import Settings
 
 
@@ -28,6 +29,10 @@ def envelope(body: Any = None, **other: Any) -> dict[str, Any]:
         },
         **other,
     }
+
+
+def with_header(**headers: Any) -> dict[str, Any]:
+    return envelope(headers=envelope()["headers"] | headers)
 
 
 def test_a_good_envelope_passes() -> None:
@@ -64,10 +69,33 @@ def test_what_celery_itself_sends_passes(redis_url: str) -> None:
             envelope(**{"content-type": "application/x-python-serialize"}),
             "content-type is not application/json",
         ),
+        (envelope(**{"content-encoding": "utf-7"}), "content-encoding is not utf-8"),
+        (envelope(**{"content-encoding": 7}), "content-encoding is not utf-8"),
+        (with_header(compression="application/x-gzip"), "headers have a wrong compression"),
+        (with_header(retries="many"), "headers have a wrong retries"),
+        (with_header(retries=-5), "headers have a wrong retries"),
+        (with_header(retries=True), "headers have a wrong retries"),
+        (with_header(eta="never"), "headers have a wrong eta"),
+        (with_header(eta=5), "headers have a wrong eta"),
+        (with_header(expires=[1]), "headers have a wrong expires"),
+        (with_header(timelimit="long"), "headers have a wrong timelimit"),
+        (with_header(timelimit=[1, "x"]), "headers have a wrong timelimit"),
+        (with_header(shadow=[1]), "headers have a wrong shadow"),
+        (with_header(group={}), "headers have a wrong group"),
+        (with_header(stamped_headers=["x"]), "headers have a wrong stamped_headers"),
+        (with_header(stamps=7), "headers have a wrong stamps"),
         (envelope() | {"body": "%%%"}, "body cannot be decoded"),
         (envelope() | {"body": "Zm9v"}, "body cannot be decoded"),
         (envelope() | {"body": 7}, "body cannot be decoded"),
         (envelope() | {"body": None}, "body cannot be decoded"),
+        (
+            envelope()
+            | {"body": '[[], {"job_id": "1", "job_id": "2"}, {}]'}
+            | {"properties": envelope()["properties"] | {"body_encoding": "utf-8"}},
+            "body cannot be decoded",
+        ),
+        (envelope(body=[[], {"page": float("nan")}, {}]), "body cannot be decoded"),
+        (envelope(body=[[], {"job_id": "x" * MAX_MESSAGE_BYTES}, {}]), "body cannot be decoded"),
         (envelope(body=[]), "body is not [arguments, keyword arguments, options]"),
         (envelope(body={}), "body is not [arguments, keyword arguments, options]"),
         (envelope(body=[[], "x", {}]), "arguments are no list or keyword arguments no object"),

@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 TORCH := ^(torch|torchvision|triton|nvidia-|cuda-)
 PIP_AUDIT := pip-audit@2.10.1
 
-.PHONY: help demo test check bench held-out chaos reproduce lint types contracts fmt lock audit clean
+.PHONY: help demo test check bench held-out chaos fuzz reproduce lint types contracts fmt lock audit clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,6 +26,9 @@ bench: $(VENV)/.test ## how fast it is, beside what others use; DATA=folder, QUI
 
 held-out: $(VENV)/.test ## how often it errs: unseen writers through the whole service; DATA=folder
 	@$(BIN)/python -m bench.held_out $(if $(DATA),--data $(DATA))
+
+fuzz: $(VENV)/.test ## broken and hostile files through decoders and network; COUNT=n, SEED=n
+	@$(BIN)/python -m bench.fuzz $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
 
 chaos: $(VENV)/.test ## pull every plug and count the jobs; DATA=folder, SHORT=1
 	@$(BIN)/python -m bench.chaos $(if $(DATA),--data $(DATA)) $(if $(SHORT),--short)

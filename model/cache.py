@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from .dataset import Signer
 from .errors import DatasetError, ModelError
 from .files import write_atomically
-from .preprocess import Preprocessing, preprocess, to_range
+from .preprocess import Preprocessing, preprocess, to_pixels, to_range
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
@@ -121,7 +121,7 @@ def _write(place: Path, files: Sequence[Path], how: Preprocessing) -> None:
     reasons = [""] * len(files)
     for row, path in enumerate(files):
         try:
-            pixels[row] = _to_pixels(preprocess(path.read_bytes(), how))
+            pixels[row] = to_pixels(preprocess(path.read_bytes(), how))
         except OSError as error:  # of the machine, not of the image: tomorrow it may be readable
             raise DatasetError(f"{path} cannot be read: {error.strerror}.") from error
         except ModelError as error:
@@ -137,8 +137,3 @@ def _load(place: Path) -> tuple[NDArray[np.uint8], list[str]]:
             return stored["pixels"], [str(reason) for reason in stored["reasons"]]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise DatasetError(f"{place} in the cache is damaged; remove it to mend it.") from error
-
-
-def _to_pixels(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The inverse of `to_range`, so that a cached image takes a quarter of the space."""
-    return np.asarray(np.round((values[0] + 1.0) * 127.5), dtype=np.uint8)

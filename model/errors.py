@@ -25,6 +25,24 @@ class ImageTooLarge(ModelError):
     code = "image_too_large"
 
 
+class DecodingTooLarge(ModelError):
+    """Decoding the document takes more memory than is allowed."""
+
+    code = "decoding_too_large"
+
+
+class DecodingTooLong(ModelError):
+    """Decoding the document takes more time than is allowed."""
+
+    code = "decoding_too_long"
+
+
+class DecoderCrashed(ModelError):
+    """The document stopped the decoder itself, a fresh one too."""
+
+    code = "decoder_crashed"
+
+
 class PageNotFound(ModelError):
     """The document has no page of that number."""
 

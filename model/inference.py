@@ -1,7 +1,7 @@
 """Running a trained network: the embedder that the service uses, and the seed's two helpers."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,18 @@ DRIFT_MARGIN = 2.0
 are measured; other hands may move a little farther."""
 
 
+Decode = Callable[..., NDArray[np.float32]]
+"""What stands in for `preprocess`, with its arguments, results and errors."""
+
+
 class Embedder:
     """A checkpoint made ready to embed documents. Safe to share between threads.
 
     `engine` is the fast way to run it, made when first asked for, and `tolerance` by how much a
     score may thereby differ from the reference's, in units of distance. With `exact` there is the
     reference only. A processor works on `lanes` batches at a time, one on each core unless given.
-    `source` says where the checkpoint came from.
+    `source` says where the checkpoint came from; `decode` is who prepares documents, this process
+    itself unless given.
     """
 
     def __init__(
@@ -58,11 +63,13 @@ class Embedder:
         source: str = "",
         exact: bool = False,
         lanes: int | None = None,
+        decode: Decode = preprocess,
     ) -> None:
         self.checkpoint = checkpoint
         self.source = source
         self.device = device
         self.model = build_model(checkpoint, device)
+        self._decode = decode
         self._lanes = lanes or cores()
         self._reference = reference_engine(self.model, device, self._lanes)
         self._chosen: tuple[Engine, float] | None = (self._reference, 0.0) if exact else None
@@ -125,7 +132,8 @@ class Embedder:
         max_pixels: int = MAX_PIXELS,
     ) -> NDArray[np.float32]:
         """Document bytes -> network input (1, H, W); raises what `preprocess` raises."""
-        return preprocess(data, self.preprocessing, page=page, region=region, max_pixels=max_pixels)
+        how = self.preprocessing
+        return self._decode(data, how, page=page, region=region, max_pixels=max_pixels)
 
     def embed(
         self,
@@ -147,6 +155,7 @@ def load_embedder(
     *,
     exact: bool = False,
     lanes: int | None = None,
+    decode: Decode = preprocess,
     sha256: str | None = None,
 ) -> Embedder:
     """Load a checkpoint, of this sha256 if given, onto a device.
@@ -155,7 +164,7 @@ def load_embedder(
     """
     checkpoint = load_checkpoint(path, sha256=sha256)
     where = choose_device(device)
-    return Embedder(checkpoint, where, source=str(path), exact=exact, lanes=lanes)
+    return Embedder(checkpoint, where, source=str(path), exact=exact, lanes=lanes, decode=decode)
 
 
 def load_model_for_infer(

@@ -8,6 +8,7 @@ and the name and version of what it did travel in the checkpoint.
 
 import io
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import (
     BlankImage,
+    DecodingTooLarge,
     ImageTooLarge,
     PageNotFound,
     PreprocessingError,
@@ -36,7 +38,6 @@ _DECODING_FAILURES = (
     SyntaxError,
     ValueError,
     EOFError,
-    MemoryError,
     TypeError,
     LookupError,
     ArithmeticError,
@@ -44,11 +45,22 @@ _DECODING_FAILURES = (
     AttributeError,
 )
 
+_OPENCV_OUT_OF_MEMORY = -4
+
 Region = tuple[int, int, int, int]
 """x, y, width, height in pixels of the upright page."""
 
 MAX_PIXELS = 100_000_000
 """An A3 page at 600 dpi has 70 million pixels."""
+
+MAX_PAGES = 1_000
+"""How far into a TIFF a page is looked for; a chain of a million pages takes a minute to walk."""
+
+MAX_SCANS = 200
+"""Passes of a progressive JPEG; encoders write about ten, and each passes over all pixels again."""
+
+BAND = 2**21
+"""Pixels turned to grey at a time: float64 copies of a whole page would take gigabytes."""
 
 VERSIONS = {"strokes": 1, "seed_grey": 1}
 WORKING_WIDTH = 512  # a CEDAR signature at 300 dpi is about as wide, so pens are 3 to 8 px here
@@ -106,12 +118,21 @@ def preprocess(
     Returns float32 of shape (1, height, width) in [-1, 1], white paper 1 and black ink -1.
     `page` counts from 1, None is the first.
 
-    Raises UnreadableImage, ImageTooLarge, PageNotFound, RegionOutside or BlankImage.
+    Raises UnreadableImage, ImageTooLarge, DecodingTooLarge, PageNotFound, RegionOutside or
+    BlankImage.
     """
-    grey = decode_grey(data, page=page, max_pixels=max_pixels)
-    if region is not None:
-        grey = crop_region(grey, region)
-    return from_grey(grey, how)
+    try:
+        grey = decode_grey(data, page=page, max_pixels=max_pixels)
+        if region is not None:
+            grey = crop_region(grey, region)
+        return from_grey(grey, how)
+    except MemoryError as error:
+        raise _too_large() from error
+    except Exception as error:
+        # OpenCV has an exception of its own, which cannot be named where it is not installed.
+        if getattr(error, "code", None) == _OPENCV_OUT_OF_MEMORY:
+            raise _too_large() from error
+        raise
 
 
 def from_grey(grey: Grey, how: Preprocessing) -> NDArray[np.float32]:
@@ -131,26 +152,39 @@ def decode_grey(data: bytes, *, page: int | None = None, max_pixels: int = MAX_P
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of oddities that it then survives
             with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP", "TIFF")) as image:
-                _turn_to_page(image, page)
+                _turn_to_page(image, 1 if page is None else page)
                 _check_size(image, max_pixels)
+                _check_scans(image, data)
                 image.load()
                 # exif_transpose keeps the mode, so a rotated 16-bit scan stays 16-bit
-                return _to_grey(ImageOps.exif_transpose(image))
+                ImageOps.exif_transpose(image, in_place=True)
+                return _to_grey(image)
     except UnidentifiedImageError as error:
         raise UnreadableImage("The file is not a PNG, JPEG, BMP or TIFF image.") from error
     except Image.DecompressionBombError as error:
         raise ImageTooLarge("The image declares more pixels than can be decoded safely.") from error
+    except MemoryError as error:
+        raise _too_large() from error
     except _DECODING_FAILURES as error:
         raise UnreadableImage(f"The image is damaged and cannot be decoded ({error}).") from error
 
 
-def _turn_to_page(image: Image.Image, page: int | None) -> None:
-    wanted = 1 if page is None else page
-    pages = getattr(image, "n_frames", 1)
-    if not 1 <= wanted <= pages:
-        raise PageNotFound(f"Page {wanted} was asked for, but the document has {pages}.")
-    if wanted > 1:
-        image.seek(wanted - 1)
+def _too_large() -> DecodingTooLarge:
+    return DecodingTooLarge("Decoding the image takes more memory than is allowed.")
+
+
+def _turn_to_page(image: Image.Image, page: int) -> None:
+    """Only a TIFF has pages: frames of an animated PNG and second views of a camera are none."""
+    if page == 1:
+        return
+    if page > MAX_PAGES:
+        raise PageNotFound(f"Pages are looked for up to page {MAX_PAGES:,}; {page} was asked for.")
+    try:
+        if page < 1 or image.format != "TIFF":
+            raise EOFError
+        image.seek(page - 1)
+    except EOFError as error:
+        raise PageNotFound(f"The document has no page {page}.") from error
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
@@ -161,23 +195,58 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         )
 
 
+def _check_scans(image: Image.Image, data: bytes) -> None:
+    """Compressed JPEG data never holds the marker that begins a scan, so it can be counted."""
+    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+        raise UnreadableImage(f"The JPEG consists of more than {MAX_SCANS} scans.")
+
+
 def _to_grey(image: Image.Image) -> Grey:
-    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
-        wide = np.asarray(image).astype(np.int64)
-        return as_grey(np.clip(wide >> 8, 0, 255))
-    if image.mode == "F":
-        return _stretch(np.asarray(image, dtype=np.float64))
+    """Band by band, for a page of 100 million pixels would need 2 GB for its transparency alone."""
+    convert = _wide if image.mode in _WIDE else _stretch(image) if image.mode == "F" else _narrow
+    width, height = image.size
+    grey = np.empty((height, width), np.uint8)
+    for top, band in _bands(image):
+        grey[top : top + band.height] = convert(band)
+    return grey
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Strips of the whole width, each with its first row."""
+    width, height = image.size
+    rows = max(BAND // width, 1)
+    if rows >= height:
+        yield 0, image
+        return
+    for top in range(0, height, rows):
+        yield top, image.crop((0, top, width, min(top + rows, height)))
+
+
+_WIDE = ("I;16", "I;16B", "I;16L", "I")
+
+
+def _wide(image: Image.Image) -> Grey:
+    return as_grey(np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255))
+
+
+def _narrow(image: Image.Image) -> Grey:
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         paper = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(paper, image.convert("RGBA"))
     return as_grey(np.asarray(image.convert("L")))
 
 
-def _stretch(values: NDArray[np.float64]) -> Grey:
+def _stretch(image: Image.Image) -> Callable[[Image.Image], Grey]:
     """Float samples have no agreed range: spread what is there over 0 to 255."""
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    return np.round((values - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
+
+    def finite(band: Image.Image) -> NDArray[np.float64]:
+        values = np.asarray(band, dtype=np.float64)
+        return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+
+    ends = [(values.min(), values.max()) for values in (finite(band) for _, band in _bands(image))]
+    low, high = (float(end) for end in (min(e[0] for e in ends), max(e[1] for e in ends)))
+    scale = 255.0 / max(high - low, 1e-12)
+    return lambda band: np.round((finite(band) - low) * scale).astype(np.uint8)
 
 
 def crop_region(grey: Grey, region: Region) -> Grey:
@@ -298,6 +367,11 @@ def to_range(pixels: Grey) -> NDArray[np.float32]:
     the gradient at random initialisation has norm 1e12 instead of 3.
     """
     return (pixels[..., None, :, :].astype(np.float32) / 255.0 - 0.5) / 0.5
+
+
+def to_pixels(canvas: NDArray[np.float32]) -> Grey:
+    """The inverse of `to_range`, for one canvas (1, H, W): the same in a quarter of the space."""
+    return np.asarray(np.round((canvas[0] + 1.0) * 127.5), dtype=np.uint8)
 
 
 def _seed_canvas(grey: Grey, how: Preprocessing) -> NDArray[np.float32]:

@@ -75,7 +75,7 @@ class FakeEmbedder:
         if not data.startswith(MAGIC):
             raise UnreadableImage("The file is not a PNG, JPEG, BMP or TIFF image.")
         if page not in (None, 1):
-            raise PageNotFound(f"Page {page} was asked for, but the document has 1.")
+            raise PageNotFound(f"The document has no page {page}.")
         if region is not None and region[0] + region[2] > self.size:
             raise RegionOutside("The region does not lie within the page.")
         if max_pixels < self.size**2:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from storage.errors import Transient
+
 
 class WorkerError(Exception):
     """Something outside the documents is wrong: the settings, a message, the broker."""
@@ -59,6 +61,12 @@ class UnsafePool(WorkerError):
     """A CUDA context does not survive a fork, so prefork workers cannot use the GPU."""
 
     code = "unsafe_pool"
+
+
+class DecoderUnavailable(Transient):
+    """No process can be started to decode in; the machine is short of something for a while."""
+
+    code = "decoder_unavailable"
 
 
 class NothingToReplay(WorkerError):

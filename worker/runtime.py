@@ -16,6 +16,7 @@ from storage.database import make_engine, make_sessions
 from storage.images import Images, S3Config
 from storage.reference_cache import ReferenceCache
 from worker.ledger import Ledger
+from worker.sandbox import Sandbox
 from worker.settings import Settings, load_settings
 from worker.stages import Stages, together
 
@@ -32,6 +33,7 @@ class Runtime:
         self._engine: Engine | None = None
         self._sessions: sessionmaker[Session] | None = None
         self._images: Images | None = None
+        self._sandbox: Sandbox | None = None
         self._embedder: Embedder | None = None
         self._stages: Stages | None = None
         self._serving = False
@@ -54,17 +56,31 @@ class Runtime:
             return self._images
 
     @property
+    def sandbox(self) -> Sandbox | None:
+        """Where documents are decoded; None is this process. Starts no child before the first."""
+        with self._lock:
+            if self._sandbox is None and self.settings.decoders:
+                self._sandbox = Sandbox(
+                    children=self.settings.decoders,
+                    seconds=self.settings.decode_timeout,
+                    memory=self.settings.decode_memory,
+                )
+            return self._sandbox
+
+    @property
     def embedder(self) -> Embedder:
         """The model of this process. Raises CheckpointError when it cannot be loaded."""
         with self._lock:
             if self._embedder is None:
                 from model.inference import load_embedder
+                from model.preprocess import preprocess
 
                 self._embedder = load_embedder(
                     self.settings.checkpoint,
                     device=self.settings.device,
                     exact=self.settings.precision == "float32",
                     lanes=self.settings.cores,
+                    decode=preprocess if self.sandbox is None else self.sandbox.preprocess,
                     sha256=self.settings.checkpoint_sha256,
                 )
             return self._embedder
@@ -101,16 +117,19 @@ class Runtime:
         return None if stages is None else stages.fault()
 
     def close(self) -> None:
-        """Finish what waits in the stages, and let connections and model go.
+        """Finish what waits in the stages, and let connections, decoders and model go.
 
         The next use makes them again.
         """
         with self._lock:
             if self._stages is not None:
                 self._stages.close()
+            if self._sandbox is not None:
+                self._sandbox.close()
             if self._engine is not None:
                 self._engine.dispose()
-            self._engine = self._sessions = self._images = self._embedder = self._stages = None
+            self._engine = self._sessions = self._images = None
+            self._sandbox = self._embedder = self._stages = None
 
 
 def make_images(settings: Settings) -> Images:

@@ -154,10 +154,15 @@ def _folders(value: Any) -> tuple[Path, ...]:
     return folders
 
 
-def _embedding_cores() -> int:
-    """All that this process may use but one, where the system tells."""
+def _cores() -> int:
+    """All that this process may use, where the system tells."""
     known = hasattr(os, "sched_getaffinity")
-    return max((len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1) - 1, 1)
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+
+
+def _embedding_cores() -> int:
+    """All but one."""
+    return max(_cores() - 1, 1)
 
 
 def _kinds_of_work(value: Any) -> tuple[str, ...]:
@@ -315,6 +320,22 @@ class Settings(BaseModel):
     )
     max_bytes: Count = Field(32 * 2**20, description="Largest document that is fetched, in bytes.")
     max_pixels: Count = Field(100_000_000, description="Largest page that is decoded, in pixels.")
+    decoders: CountOrNone = Field(
+        default_factory=_cores,
+        description="Most child processes in which a worker decodes documents, within the two"
+        " limits below; the default is one for each core. With 0 it decodes in its own process,"
+        " without limits: not for documents of strangers.",
+    )
+    decode_timeout: Seconds = Field(
+        20.0, description="Seconds that decoding one document may take."
+    )
+    decode_memory: Annotated[
+        int, _number(int, 2**29, "a whole number of bytes, at least 536870912")
+    ] = Field(
+        2 * 2**30,
+        description="Memory that a decoding process may take, in bytes. A page of 100 million"
+        " pixels takes 1.5 GB.",
+    )
     max_deliveries: Count = Field(
         3,
         description="Deliveries of one job that may end without a trace (a killed worker)"

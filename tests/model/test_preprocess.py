@@ -136,8 +136,36 @@ def test_pages_of_a_tiff_are_counted_from_one(grey):
     assert agreement(preprocess(data, STROKES, page=2), preprocess(png(grey), STROKES)) > 0.99
     with pytest.raises(BlankImage):
         preprocess(data, STROKES)
-    with pytest.raises(PageNotFound, match="Page 3 was asked for, but the document has 2"):
+    with pytest.raises(PageNotFound, match="The document has no page 3"):
         preprocess(data, STROKES, page=3)
+
+
+def test_frames_of_an_animated_png_are_no_pages(grey):
+    first, second = Image.fromarray(grey), Image.fromarray(grey).rotate(180)
+    data = encoded(first, "PNG", save_all=True, append_images=[second])
+    np.testing.assert_array_equal(preprocess(data, STROKES), preprocess(png(grey), STROKES))
+    with pytest.raises(PageNotFound):
+        preprocess(data, STROKES, page=2)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_way_to_hold_the_camera_gives_the_same_page(grey, orientation):
+    as_seen = Image.fromarray(grey)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transpositions, undone by EXIF
+    if orientation in back:
+        as_seen = as_seen.transpose(Image.Transpose(back[orientation]))
+    data = encoded(as_seen, "TIFF", exif=exif)
+    np.testing.assert_array_equal(decode_grey(data), grey)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_in_many_bands_is_the_page_in_one(grey, monkeypatch, kind):
+    data = variants(grey)[kind]
+    expected = decode_grey(data)
+    monkeypatch.setattr(module, "BAND", 3_000)
+    np.testing.assert_array_equal(decode_grey(data), expected)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -4,8 +4,9 @@ The limits come from the genuine signatures of five corpora (docs/enrolment.md):
 is refused, and what only looks doubtful is accepted with a warning.
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from enum import StrEnum
+from typing import Self
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from .preprocess import (
     decode_grey,
     from_grey,
     ink_mask,
+    memory_errors,
     strokes_canvas,
 )
 
@@ -62,6 +64,12 @@ class Measures:
         """The numbers in their order, as a decoder sends them."""
         return astuple(self)
 
+    @classmethod
+    def from_tuple(cls, numbers: tuple[float, ...]) -> Self:
+        """The inverse of `as_tuple`."""
+        names = (field.name for field in fields(cls))
+        return cls(**dict(zip(names, numbers, strict=True)))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Specimen:
@@ -84,7 +92,8 @@ HALF = 0.4  # of the ink that a half has at least
 
 def examine(data: bytes, how: Preprocessing, *, max_pixels: int = MAX_PIXELS) -> Specimen:
     """Decode a specimen and measure it; raises what `preprocess` raises, BlankImage among them."""
-    return examine_grey(decode_grey(data, max_pixels=max_pixels), how)
+    with memory_errors():
+        return examine_grey(decode_grey(data, max_pixels=max_pixels), how)
 
 
 def examine_grey(grey: Grey, how: Preprocessing) -> Specimen:

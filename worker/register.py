@@ -40,6 +40,7 @@ class Register:
         self._model_id, self._most = model_id, most
         self._lock = threading.Lock()
         self._last = 0  # the highest reference read
+        self._learnt: set[int] = set()
         self._count = 0
         self._vectors: Vectors = np.empty((0, 0), np.float32)
         self._signers: list[str] = []
@@ -67,7 +68,8 @@ class Register:
                 .execution_options(yield_per=CHUNK)
             )
             for row in rows:
-                self._add(row.signer_id, row.sha256, vectors.unpack(row.vector, row.dimensions))
+                vector = vectors.unpack(row.vector, row.dimensions)
+                self._add(row.id, row.signer_id, row.sha256, vector)
                 self._last = row.id
 
     def _start(self, session: Session) -> int:
@@ -75,7 +77,15 @@ class Register:
         newest = select(Reference.id).order_by(Reference.id.desc()).offset(self._most).limit(1)
         return session.scalar(newest) or 0
 
-    def _add(self, signer_id: str, sha256: str, vector: Vectors) -> None:
+    def learn(self, reference_id: int, signer_id: str, sha256: str, vector: Vectors) -> None:
+        """Take in what this process has just enrolled: others may have written later numbers."""
+        with self._lock:
+            self._add(reference_id, signer_id, sha256, vector)
+
+    def _add(self, reference_id: int, signer_id: str, sha256: str, vector: Vectors) -> None:
+        if reference_id in self._learnt:
+            return
+        self._learnt.add(reference_id)
         if self._count == len(self._vectors):
             grown = np.empty((max(2 * self._count, 1024), len(vector)), np.float32)
             grown[: self._count] = self._vectors[: self._count].reshape(self._count, len(vector))

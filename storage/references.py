@@ -68,6 +68,17 @@ def retire(session: Session, reference_id: int) -> Reference:
     return reference
 
 
+def restore(session: Session, reference_id: int) -> Reference:
+    """Puts a retired reference back into use. Raises UnknownReference, SignerRetired."""
+    reference = _get(session, reference_id)
+    signers.get(session, reference.signer_id)
+    if reference.retired_at is not None:
+        reference.retired_at = None
+        session.flush()
+        signers.changed(session, reference.signer_id)
+    return reference
+
+
 def put_embedding(
     session: Session, *, reference_id: int, model_id: str, vector: NDArray[np.floating]
 ) -> None:

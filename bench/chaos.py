@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import secrets
 import shutil
 import sys
 import tempfile
@@ -34,7 +35,10 @@ from bench.outages import cut, fill, lose_memory, restart, small_disk
 from bench.service import Service, service
 from bench.upstream import Answer, Question, Upstream, Watch, questions
 from storage.tables import VERDICTS
+from storage.verification import verify
 from tests.fault_proxy import FaultProxy, fault_proxy
+from worker.runtime import chain_keys, get_runtime
+from worker.transactions import transaction
 
 DOCUMENTS = 200
 PLACES = 2
@@ -52,6 +56,7 @@ SETTINGS = {
     "REQUEUE_AFTER": "20",
     "CONCURRENCY": "8",
     "LOG_FORMAT": "json",
+    "CHAIN_KEY": secrets.token_hex(32),
 }
 
 
@@ -110,6 +115,7 @@ class Count:
     lost: tuple[str, ...]
     twice: tuple[str, ...]
     wrong: Mapping[str, str]
+    broken: tuple[str, ...]
     median_delay: float
     longest_delay: float
     second_runs: int
@@ -119,8 +125,8 @@ class Count:
 
     @property
     def good(self) -> bool:
-        """Whether nothing was lost, decided twice or decided otherwise."""
-        return not (self.lost or self.twice or self.wrong)
+        """Whether nothing was lost, decided twice or otherwise, and the record verifies."""
+        return not (self.lost or self.twice or self.wrong or self.broken)
 
 
 def main() -> None:
@@ -231,7 +237,14 @@ def _storm(
             kept.mkdir(parents=True, exist_ok=True)
             for log in crew.logs:
                 shutil.copy(log, kept)
-    return _counted(asked, calm, upstream, watch, crew, proxy, done)
+    return _counted(asked, calm, upstream, watch, crew, proxy, done, _broken(running))
+
+
+def _broken(running: Service) -> tuple[str, ...]:
+    """What `sigctl audit verify` would find wrong."""
+    with transaction(get_runtime(running.settings).sessions) as session:
+        report = verify(session, chain_keys(running.settings))
+    return (*map(str, report.faults), *(f"{job_id} has no entry" for job_id in report.unchained))
 
 
 Acts = list[tuple[str, Callable[[], None]]]
@@ -294,6 +307,7 @@ def _counted(
     crew: Crew,
     proxy: FaultProxy,
     done: Counter[str],
+    broken: tuple[str, ...],
 ) -> Count:
     answers = watch.seen.answers
     expected = {q.job_id: calm[q.signer_id, q.document] for q in asked}
@@ -307,6 +321,7 @@ def _counted(
         lost=tuple(sorted(expected.keys() - answers.keys())),
         twice=tuple(sorted(watch.seen.changed)),
         wrong={id: f"{r}, not {expected[id]}" for id, r in results.items() if r != expected[id]},
+        broken=broken,
         median_delay=float(np.median(delays)),
         longest_delay=max(delays),
         second_runs=crew.log_lines("already_decided"),
@@ -332,6 +347,7 @@ def _cells(count: Count) -> dict[str, str]:
         "lost": _named(count.lost),
         "decided twice": _named(count.twice),
         "otherwise than in a calm run": _named([f"{i}: {w}" for i, w in count.wrong.items()]),
+        "broken or missing seals of the record": _named(count.broken),
         "from sending to decision, median, longest": f"{count.median_delay:.1f} s, "
         f"{count.longest_delay:.0f} s",
         "messages redelivered": str(count.redelivered),

@@ -12,12 +12,15 @@ from storage.tables import Base, UtcTime, Words
 
 # Any number, the same in every process: the key of PostgreSQL's advisory lock.
 LOCK = 7_364_001
+LOCK_SECONDS = 2
 
 
 def lock(connection: Connection) -> None:
     """Makes a second upgrade of the same database wait, and SQLite's schema changes atomic."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+        # Who waits for a table holds up everybody who comes after; rather give up and be repeated.
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
     else:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 

@@ -11,11 +11,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from storage.database import database_errors, make_engine
 
 T = TypeVar("T")
+
+ROLE = "sigctl_app"
+"""The role of PostgreSQL that workers are to be members of; migration 0005 says what it may do."""
 
 # Alembic keeps what it is working on in a global of the process. Other processes wait in env.py.
 ONE_AT_A_TIME = threading.Lock()
@@ -39,6 +42,18 @@ def current(url: str) -> str | None:
     return _on(
         url, lambda connection: MigrationContext.configure(connection).get_current_revision()
     )
+
+
+def app_role_is_there(url: str) -> bool:
+    """Whether the server has `ROLE`; SQLite has no roles and lacks none."""
+
+    def look(connection: Connection) -> bool:
+        if connection.dialect.name != "postgresql":
+            return True
+        known = text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :name)")
+        return bool(connection.scalar(known, {"name": ROLE}))
+
+    return _on(url, look)
 
 
 def head() -> str:

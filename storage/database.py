@@ -5,8 +5,6 @@ Nobody in `storage` commits. The edge writes `with database_errors(), sessions.b
 
 from __future__ import annotations
 
-import json
-import math
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,8 +15,10 @@ from sqlalchemy import URL, Engine, create_engine, event, exc, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, sessionmaker
 
+from storage import chain
 from storage.errors import DatabaseNotMigrated, DatabaseUnavailable, InvalidDatabaseUrl
-from storage.tables import Base
+from storage.seal import PUBLIC, Key
+from storage.tables import Base, to_json
 
 Sessions = sessionmaker[Session]
 
@@ -56,10 +56,13 @@ def make_engine(url: str | URL) -> Engine:
     )
 
 
-def make_sessions(database: str | URL | Engine) -> Sessions:
-    """A factory of sessions whose objects stay readable after the transaction has ended."""
+def make_sessions(database: str | URL | Engine, key: Key = PUBLIC) -> Sessions:
+    """A factory of sessions whose objects stay readable after the transaction has ended.
+
+    What they record is sealed with the key.
+    """
     engine = database if isinstance(database, Engine) else make_engine(database)
-    return sessionmaker(engine, expire_on_commit=False)
+    return sessionmaker(engine, expire_on_commit=False, info={chain.INFO: chain.Chain(key)})
 
 
 @contextmanager
@@ -101,26 +104,6 @@ def upsert(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.In
     """An INSERT that can say what to do about rows that stand, in the database's own dialect."""
     postgres = session.get_bind().dialect.name == "postgresql"
     return postgresql.insert(table) if postgres else sqlite.insert(table)
-
-
-def to_json(value: Any) -> str:
-    """JSON that both databases accept: a number that is not finite becomes null.
-
-    >>> to_json({"blur": float("nan"), "pages": [1]})
-    '{"blur": null, "pages": [1]}'
-    """
-    try:
-        return json.dumps(value, allow_nan=False)
-    except ValueError:
-        return json.dumps(_finite(value), allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _parse(url: str | URL) -> URL:

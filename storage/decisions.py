@@ -14,8 +14,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, SQLColumnExpression, func, inspect, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from storage import chain
 from storage.database import upsert
 from storage.errors import InvalidDecision, InvalidFilter
+from storage.seal import written
 from storage.tables import (
     ACCEPT,
     DIGEST_LENGTH,
@@ -84,17 +86,19 @@ class VerdictStats:
 def record(session: Session, decided: Sequence[Decision]) -> list[Decision]:
     """Writes each decision unless its job has one, and returns those that stand, in order.
 
-    Each job has a row, and no two decisions are of one job. The decisions given are never added
-    to the session. Raises InvalidDecision, and then has written none.
+    Each one that is written is sealed onto the chain in the same transaction. Each job has a row,
+    and no two decisions are of one job. The decisions given are never added to the session. Raises
+    InvalidDecision, and then has written none.
     """
     for decision in decided:
         _check(decision)
     rows = [_row(decision) for decision in decided]
     insert = upsert(session, Decision).on_conflict_do_nothing(index_elements=["job_id"])
-    written = session.scalars(
-        insert.returning(Decision), sorted(rows, key=lambda row: str(row["job_id"]))
-    ).all()
-    standing = {decision.job_id: decision for decision in written}
+    sent = {row["job_id"]: row for row in sorted(rows, key=lambda row: str(row["job_id"]))}
+    inserted = session.scalars(insert.returning(Decision), list(sent.values())).all()
+    entries = chain.attesting(written(decision, sent[decision.job_id]) for decision in inserted)
+    chain.of(session).append(session, entries)
+    standing = {decision.job_id: decision for decision in inserted}
     others = [row["job_id"] for row in rows if row["job_id"] not in standing]
     standing |= of_jobs(session, others)
     return [standing[decision.job_id] for decision in decided]

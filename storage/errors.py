@@ -59,6 +59,12 @@ class SignerRetired(StorageError):
     code = "signer_retired"
 
 
+class SignerErased(SignerRetired):
+    """The signer's references were erased on request; only the name is left."""
+
+    code = "signer_erased"
+
+
 class UnknownReference(StorageError):
     """There is no reference of that number."""
 
@@ -123,6 +129,12 @@ class InvalidFilter(StorageError):
     """The question put to the record makes no sense."""
 
     code = "invalid_filter"
+
+
+class InvalidSignOff(StorageError):
+    """The file is no sign-off, or not one that was made with a key that is known."""
+
+    code = "invalid_sign_off"
 
 
 class InvalidUri(StorageError):

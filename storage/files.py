@@ -53,6 +53,24 @@ def write(path: Path, data: bytes, uri: str) -> None:
         _flush_folder(path.parent)
 
 
+def delete(path: Path, root: Path, uri: str) -> None:
+    """Removes a file below the root; harmless when it is gone already.
+
+    Raises ImageForbidden for a path that leads out of the root, StoreUnavailable when the root
+    itself has gone.
+    """
+    # Links on the way are followed, but not a link at the end: that is what would be removed.
+    real = Path(os.path.realpath(path.parent)) / path.name
+    if _root_of(real, [root]) is None:
+        raise ImageForbidden(f"{uri} lies outside the store")
+    if not root.is_dir():
+        raise StoreUnavailable(f"the folder of {uri}, {root}, is not there")
+    with _file_errors(uri):
+        real.unlink(missing_ok=True)
+        if real.parent.is_dir():
+            _flush_folder(real.parent)
+
+
 def check(folder: Path, uri: str) -> None:
     """Makes the folder if need be and proves that it can be written to."""
     with _file_errors(uri):

@@ -98,6 +98,22 @@ class Images:
         self._s3.write(self._bucket, key, data)
         return f"s3://{self._bucket}/{key}"
 
+    def delete(self, uri: str) -> None:
+        """Removes an image that `put` has kept; harmless when it is gone already.
+
+        Raises InvalidUri, StoreUnavailable, StoreRefused, and ImageForbidden for anything that
+        lies outside the store.
+        """
+        if uri.startswith("file:"):
+            if self._folder is None:
+                raise ImageForbidden(f"{shown(uri)} lies outside the store")
+            files.delete(_path(uri), self._folder, shown(uri))
+            return
+        bucket, key = _bucket_and_key(uri)
+        if bucket != self._bucket or not key.startswith(self._prefix) or not key:
+            raise ImageForbidden(f"{shown(uri)} lies outside the store")
+        self._s3.delete(bucket, key)
+
     def check(self) -> None:
         """Proves that the store can be reached; raises what `put` would."""
         if self._folder is not None:

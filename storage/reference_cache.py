@@ -59,6 +59,8 @@ class ReferenceCache:
         try:
             read = references.embeddings(session, signer_id, model_id)
         except StorageError as error:
+            with self._lock:  # of an erased signer nothing is kept
+                self._kept.pop((signer_id, model_id), None)
             return error
         if revision is not None:
             # Read after the revision: what is kept may be newer than it says, never older.

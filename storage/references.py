@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import CursorResult, exists, select, update
+from sqlalchemy import CursorResult, delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from storage import models, signers, vectors
@@ -77,6 +77,31 @@ def restore(session: Session, reference_id: int) -> Reference:
         session.flush()
         signers.changed(session, reference.signer_id)
     return reference
+
+
+def images_of(session: Session, signer_id: str) -> tuple[list[str], list[str]]:
+    """The URIs of the signer's images, retired ones included: its own, and those that others share.
+
+    The same image of two signers lies in the store once.
+    """
+    uris = set(session.scalars(select(Reference.uri).where(Reference.signer_id == signer_id)))
+    others = select(Reference.uri).where(Reference.signer_id != signer_id, Reference.uri.in_(uris))
+    shared = set(session.scalars(others))
+    return sorted(uris - shared), sorted(shared)
+
+
+def erase(session: Session, signer_id: str) -> tuple[int, int]:
+    """Deletes the signer's references and embeddings; how many of each there were."""
+    own = select(Reference.id).where(Reference.signer_id == signer_id)
+    counts = []
+    for statement in (
+        delete(Embedding).where(Embedding.reference_id.in_(own)),
+        delete(Reference).where(Reference.signer_id == signer_id),
+    ):
+        done = session.execute(statement.execution_options(synchronize_session=False))
+        counts.append(cast(CursorResult[Any], done).rowcount)
+    signers.changed(session, signer_id)
+    return counts[1], counts[0]
 
 
 def put_embedding(

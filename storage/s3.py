@@ -91,6 +91,11 @@ class S3:
             )
             return [item["Key"] for page in found for item in page.get("Contents", ())]
 
+    def delete(self, bucket: str, key: str) -> None:
+        """Removes the object; harmless when it is gone already. A versioned bucket keeps it."""
+        with _s3_errors(f"s3://{bucket}/{key}"):
+            self.client().delete_object(Bucket=bucket, Key=key)
+
     def check(self, bucket: str) -> None:
         """Asks for the bucket; raises the errors that reading from it would."""
         with _s3_errors(f"s3://{bucket}"):

@@ -10,7 +10,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from storage.database import insert_new
-from storage.errors import InvalidSignerId, SignerRetired, UnknownSigner
+from storage.errors import InvalidSignerId, SignerErased, SignerRetired, UnknownSigner
 from storage.tables import ID_LENGTH, Reference, Signer, utc_now
 
 
@@ -58,6 +58,8 @@ def get(session: Session, signer_id: str, *, allow_retired: bool = False) -> Sig
     if signer is None:
         raise UnknownSigner(f"no signer {signer_id!r} has been enrolled")
     if signer.retired_at is not None and not allow_retired:
+        if signer.erased_at is not None:
+            raise SignerErased(f"signer {signer_id!r} was erased on {signer.erased_at:%Y-%m-%d}")
         raise SignerRetired(f"signer {signer_id!r} was retired on {signer.retired_at:%Y-%m-%d}")
     return signer
 
@@ -112,9 +114,27 @@ def retire(session: Session, signer_id: str) -> Signer:
     return signer
 
 
-def restore(session: Session, signer_id: str) -> Signer:
-    """Puts a retired signer back into use. Raises UnknownSigner."""
+def mark_erased(session: Session, signer_id: str) -> Signer:
+    """Takes the signer out of use, as one whose references go; the first time stands.
+
+    Raises UnknownSigner.
+    """
+    signer = retire(session, signer_id)
+    if signer.erased_at is None:
+        signer.erased_at = utc_now()
+        session.flush()
+    changed(session, signer_id)
+    return signer
+
+
+def restore(session: Session, signer_id: str, *, erased: bool = False) -> Signer:
+    """Puts a retired signer back into use, and with `erased` also the bare name of an erased one.
+
+    Raises UnknownSigner, SignerErased.
+    """
     signer = get(session, signer_id, allow_retired=True)
-    signer.retired_at = None
+    if signer.erased_at is not None and not erased:
+        raise SignerErased(f"signer {signer_id!r} was erased on {signer.erased_at:%Y-%m-%d}")
+    signer.retired_at = signer.erased_at = None
     session.flush()
     return signer

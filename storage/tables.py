@@ -1,16 +1,20 @@
 """The rows: who is enrolled, with which images and vectors, what was asked and what was decided.
 
-Nothing here is ever deleted. Signers and references are retired, a decision is written once, and
-a decision names everything it rests on by value, so that the record stands without its neighbours.
+Decisions and the entries of the chain are written once; the database itself refuses to change or
+delete them. A decision names everything it rests on by value, so that it stands without its
+neighbours. Signers and references are retired, and deleted only where somebody's images must go.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     CheckConstraint,
     DateTime,
     Dialect,
@@ -31,6 +35,9 @@ DIGEST_LENGTH = 64
 
 QUEUED, RUNNING, DONE, FAILED = STATUSES = ("queued", "running", "done", "failed")
 ACCEPT, REJECT, REVIEW, ERROR = VERDICTS = ("accept", "reject", "review", "error")
+DECISION, ADOPTED, ERASURE, ANCHOR = ("decision", "adopted", "erasure", "anchor")
+FORCED = "forced"
+"""Of entries of the chain: references enrolled against the checks."""
 
 # Named constraints, because a migration can only drop what it can name.
 NAMING = {
@@ -95,6 +102,30 @@ def storable(text: str) -> str:
     return whole.replace("\0", "\ufffd")
 
 
+# `json.dumps` makes a new encoder for each value, unless all its options are the usual ones.
+_encoded = json.JSONEncoder(allow_nan=False).encode
+
+
+def to_json(value: Any) -> str:
+    """JSON that both databases accept: a number that is not finite becomes null.
+
+    >>> to_json({"blur": float("nan"), "pages": [1]})
+    '{"blur": null, "pages": [1]}'
+    """
+    try:
+        return _encoded(value)
+    except ValueError:
+        return _encoded(_finite(value))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 class Base(DeclarativeBase):
     """The declarative base; its metadata is what the migrations must arrive at."""
 
@@ -115,7 +146,8 @@ class Signer(Base):
     """A person whose signature can be verified.
 
     `revision` counts the changes of the signer's references and embeddings, so that whoever has
-    read them knows by one number whether they still hold.
+    read them knows by one number whether they still hold. Of an erased signer the row stays, so
+    that the name is not taken by somebody else unnoticed.
     """
 
     __tablename__ = "signers"
@@ -125,6 +157,7 @@ class Signer(Base):
     retired_at: Mapped[datetime | None]
     # The server's default is for workers of the release before, which do not know the column.
     revision: Mapped[int] = mapped_column(default=0, server_default="0")
+    erased_at: Mapped[datetime | None]
 
 
 class Reference(Base):
@@ -264,7 +297,42 @@ class Decision(Base):
     total_ms: Mapped[float | None]
     upstream: Mapped[dict[str, Any]] = mapped_column(default=dict)
     decided_at: Mapped[datetime] = mapped_column(default=utc_now)
-    # The columns of later migrations come last, where a database that grew has them.
+    # The columns of later migrations come last, where a database that grew has them. They must be
+    # nullable: a seal leaves out what is null, so seals from before a column stay valid.
     reject_threshold: Mapped[float | None]
     operating_point: Mapped[str | None] = mapped_column(String(16))
     terms: Mapped[dict[str, Any] | None]
+
+
+# As literals: a bound value would keep SQLite from using the index.
+ATTESTS = text(f"kind IN ('{DECISION}', '{ADOPTED}')")
+
+
+class ChainEntry(Base):
+    """One event of the record, sealed onto the entry before it in its chain.
+
+    An entry of the kind `decision` or `adopted` attests the decision of the job `subject`; the
+    others say in `detail`, as JSON text, what happened. `mac` is `storage.seal.seal` of it all.
+    """
+
+    __tablename__ = "chain_entries"
+    __table_args__ = (
+        CheckConstraint("length(mac) = 32", name="mac_length"),
+        # One entry attests a decision, and is found by its job.
+        Index(
+            None,
+            "subject",
+            unique=True,
+            postgresql_where=ATTESTS,
+            sqlite_where=ATTESTS,
+        ),
+    )
+
+    chain: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(String(16))
+    subject: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    detail: Mapped[str | None]
+    key_id: Mapped[str] = mapped_column(String(16))
+    recorded_at: Mapped[datetime]
+    mac: Mapped[bytes] = mapped_column(LargeBinary)

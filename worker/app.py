@@ -6,35 +6,21 @@ is first asked for.
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import cache
 from typing import Any
 
 from celery import Celery
-from celery.schedules import schedstate, schedule
 from kombu.entity import Queue
 
-from worker.broker import DELAY
+from worker import beat
 from worker.errors import NoBroker
 from worker.settings import Settings, SettingsError, load_settings
 
 NAME = "sigctl"
-REQUEUE_TASK = "sigctl.requeue"
 # Redis keeps one list for each step; 0 is taken first, and is what a bare message has.
 PRIORITIES = {"interactive": 0, "bulk": 9}
 CONNECT_SECONDS = 5
 SILENT_SECONDS = 10
-BEAT_LOOKS = 60  # seconds between two looks at the schedule
-
-
-class Every(schedule):  # type: ignore[misc]
-    """Celery's interval, which does not wait for a future that a wrong clock once told of."""
-
-    def is_due(self, last_run_at: datetime) -> tuple[bool, float]:
-        """Whether it is time, and after how many seconds to look again."""
-        if self.maybe_make_aware(last_run_at) > self.maybe_make_aware(self.now()):
-            return schedstate(is_due=True, next=self.seconds)  # type: ignore[no-any-return]
-        return super().is_due(last_run_at)  # type: ignore[no-any-return]
 
 
 @cache
@@ -99,16 +85,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         "task_time_limit": settings.job_timeout if limited else None,
         "task_soft_time_limit": 0.9 * settings.job_timeout if limited else None,
-        "beat_schedule": {
-            "requeue": {
-                "task": REQUEUE_TASK,
-                "schedule": Every(settings.requeue_after / 2),
-                # Put before what waits, since a long queue is when jobs are missed; and rounds
-                # that found no worker do not add up.
-                "options": {"headers": {DELAY: 0}, "expires": settings.requeue_after / 2},
-            }
-        },
-        "beat_max_loop_interval": min(settings.requeue_after / 2, BEAT_LOOKS),
+        **beat.configuration(settings),
     }
 
 

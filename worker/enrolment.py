@@ -17,9 +17,11 @@ from sqlalchemy.orm import Session
 
 from model.expectation import Consistency, consistency
 from model.preprocess import MAX_PIXELS
-from storage import references, signers
+from storage import chain, references, signers
+from storage.chain import Event
 from storage.database import Sessions
 from storage.images import Images
+from storage.tables import FORCED
 from worker import standing
 from worker.inspection import Inspection
 from worker.logs import get_logger
@@ -156,10 +158,18 @@ def _written(
                 session, reference_id=reference_id, model_id=model_id, vector=vector
             )
         reports = [_settle(session, work, item) for item in examined]
+        chain.of(session).append(session, [_forced(work, r) for r in reports if r.forced])
         live = references.of_signer(session, work.signer_id)
         count = len(standing.seen(session, live, model_id))
     _tell(work, examined, reports)
     return reports, count
+
+
+def _forced(work: Work, report: ImageReport) -> Event:
+    """What the record keeps of a reference that was enrolled against the checks."""
+    codes = [remark.code for remark in report.remarks]
+    detail = {"reference": report.reference_id, "sha256": report.sha256, "codes": codes}
+    return Event(kind=FORCED, subject=work.signer_id, detail=detail)
 
 
 def _settle(session: Session, work: Work, item: Examined) -> ImageReport:

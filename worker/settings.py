@@ -47,6 +47,7 @@ ENV_FILE = ".env"
 MASK = "********"
 BALANCED = "balanced"
 KINDS_OF_WORK = ("verify", "enrol", "train")
+CHAIN_KEY_LENGTH = 32
 
 
 def _checked(check: Callable[[Any], Any]) -> BeforeValidator:
@@ -165,6 +166,26 @@ def _embedding_cores() -> int:
     return max(_cores() - 1, 1)
 
 
+def _chain_key(value: Any) -> Any:
+    words = _secret(value)
+    if len(words) < CHAIN_KEY_LENGTH or any(c == "," or c.isspace() for c in words):
+        raise ValueError(
+            f"must have at least {CHAIN_KEY_LENGTH} characters, no blanks and no commas,"
+            " such as `openssl rand -hex 32` makes"
+        )
+    return value
+
+
+def _chain_keys(value: Any) -> Any:
+    for words in _words(_secret(value)):
+        _chain_key(words)
+    return value
+
+
+def _secret(value: Any) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
 def _kinds_of_work(value: Any) -> tuple[str, ...]:
     kinds = tuple(word.lower() for word in _words(value))
     if not kinds or not set(kinds) <= set(KINDS_OF_WORK):
@@ -241,6 +262,16 @@ class Settings(BaseModel):
         "sqlite:///sigctl.db",
         repr=False,
         description="Where signers, jobs and decisions are kept: SQLite or PostgreSQL.",
+    )
+    chain_key: Annotated[SecretStr | None, _checked(_chain_key)] = Field(
+        None,
+        description="Secret that the record is sealed with, of at least 32 characters. Without it"
+        " the seals show accidents, but no forger.",
+    )
+    chain_old_keys: Annotated[SecretStr | None, _checked(_chain_keys)] = Field(
+        None,
+        description="Keys that the record was sealed with before, separated by commas; the record"
+        " is checked with them.",
     )
     broker_url: Annotated[str | None, _checked(_broker_url)] = Field(
         None,

@@ -13,7 +13,7 @@ from celery.worker.control import Panel
 
 from model.errors import ModelError
 from worker import client, logs, metrics, status
-from worker.app import REQUEUE_TASK
+from worker.beat import REQUEUE_TASK
 from worker.broker import DELAY
 from worker.delivery import INTERNAL_ERROR, Again, about, deliver
 from worker.errors import BrokerUnavailable, UnsafePool

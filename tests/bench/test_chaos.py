@@ -27,6 +27,7 @@ def check(count: Count, logs: Path) -> None:
     assert not count.lost, told
     assert not count.twice, told
     assert not count.wrong, told
+    assert not count.broken, told
     assert count.decided + sum(count.failed.values()) == count.jobs
 
 
@@ -67,6 +68,7 @@ def test_a_lost_or_wrong_job_is_told_and_is_no_success() -> None:
         lost=(),
         twice=(),
         wrong={},
+        broken=(),
         median_delay=1,
         longest_delay=2,
         second_runs=0,
@@ -75,7 +77,8 @@ def test_a_lost_or_wrong_job_is_told_and_is_no_success() -> None:
         acts={},
     )
     assert good.good
-    for change in ({"lost": ("a",)}, {"twice": ("a",)}, {"wrong": {"a": "accept, not reject"}}):
+    changes = ({"lost": ("a",)}, {"twice": ("a",)}, {"wrong": {"a": "no"}}, {"broken": ("a",)})
+    for change in changes:
         bad = Count(**good.__dict__ | change)
         assert not bad.good
         assert "**1** (a" in markdown({"PostgreSQL": bad})

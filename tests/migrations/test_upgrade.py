@@ -161,12 +161,13 @@ def test_the_indexes_of_the_record_come_and_go_and_its_rows_stay(empty_database_
             lambda connection: {i["name"] for i in inspect(connection).get_indexes("decisions")},
         )
 
-    upgrade(empty_database_url, "0002")
-    before = indexes()
+    upgrade(empty_database_url)
     engine = make_engine(empty_database_url)
     with make_sessions(engine).begin() as session:
         a_job(session)
         decisions.record(session, [a_review()])
+    downgrade(empty_database_url, "0002")
+    before = indexes()
     for _ in range(2):
         upgrade(empty_database_url, "0003")
         assert indexes() - before == {
@@ -176,6 +177,7 @@ def test_the_indexes_of_the_record_come_and_go_and_its_rows_stay(empty_database_
         }
         downgrade(empty_database_url, "0002")
         assert indexes() == before
+    upgrade(empty_database_url)
     with make_sessions(engine).begin() as session:
         assert decisions.get(session, "job-1").verdict == "review"
     engine.dispose()
@@ -264,3 +266,34 @@ def test_alembic_leaves_the_logging_of_the_program_alone(empty_sqlite_url, caplo
     with database_errors():
         upgrade(empty_sqlite_url)
     assert logging.getLogger().handlers == before
+
+
+def test_a_migration_does_not_wait_long_for_a_table_that_somebody_holds(postgres_url):
+    downgrade(postgres_url, "0004")
+    engine = make_engine(postgres_url)
+    with engine.begin() as holder:
+        holder.execute(text("LOCK TABLE decisions IN ROW EXCLUSIVE MODE"))
+        with pytest.raises(DatabaseUnavailable, match="lock timeout"):
+            upgrade(postgres_url)
+    assert current(postgres_url) == "0004"
+    upgrade(postgres_url)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004"])
+def test_no_migration_since_leaves_triggers_or_functions_behind(empty_database_url, revision):
+    upgrade(empty_database_url, revision)
+    before = on(empty_database_url, guards)
+    upgrade(empty_database_url)
+    assert on(empty_database_url, guards) != before
+    downgrade(empty_database_url, revision)
+    assert on(empty_database_url, guards) == before
+
+
+def guards(connection: Connection) -> list[str]:
+    query = {
+        "postgresql": "select tgname from pg_trigger where not tgisinternal union all"
+        " select proname from pg_proc where proname like 'sigctl%'",
+        "sqlite": "select name from sqlite_master where type = 'trigger'",
+    }
+    return list(connection.scalars(text(query[connection.dialect.name])))

@@ -13,10 +13,9 @@ from storage.database import (
     insert_new,
     make_engine,
     make_sessions,
-    to_json,
 )
 from storage.errors import DatabaseNotMigrated, DatabaseUnavailable, InvalidDatabaseUrl
-from storage.tables import Job, Signer
+from storage.tables import Job, Signer, to_json
 from tests.builders import a_job
 from tests.services import free_port
 

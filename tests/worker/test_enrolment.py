@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from model.errors import CheckpointNotFound
 from model.scoring import Scoring
 from storage import references, signers
 from storage.database import Sessions
 from storage.errors import InvalidSignerId, SignerRetired, StoreUnavailable, UnknownSigner
+from storage.tables import ChainEntry
 from tests.fakes import BLANK, FakeEmbedder, Trouble, ink
 from tests.worker.conftest import Desk
 from worker.enrolment import EnrolReport, Fate, ImageReport, enroll
@@ -250,10 +253,19 @@ def test_force_enrols_what_the_checks_refuse_but_not_what_is_no_signature(run: E
     assert (report.images[0].forced, codes(report.images[0])) == (True, ["low_resolution"])
 
 
-def test_what_was_forced_is_in_the_log(run: Enroll, caplog: pytest.LogCaptureFixture) -> None:
-    run(("a.png", ink(0, "tiny")), force=True)
+def test_what_was_forced_is_sealed_in_the_record_and_in_the_log(
+    run: Enroll, sessions: Sessions, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = run(("a.png", ink(0, "tiny")), ("b.png", ink(1)), force=True)
     assert "enrolment_forced" in caplog.text
-    assert "low_resolution" in caplog.text
+    with sessions() as session:
+        [entry] = session.scalars(select(ChainEntry).where(ChainEntry.kind == "forced"))
+    assert entry.subject == "ada"
+    assert json.loads(entry.detail or "") == {
+        "reference": report.images[0].reference_id,
+        "sha256": report.images[0].sha256,
+        "codes": ["low_resolution"],
+    }
 
 
 def test_a_dry_run_reports_the_same_and_keeps_nothing(

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import redis
 from PIL import Image
@@ -522,6 +523,29 @@ def test_a_job_that_only_its_row_remembers_is_sent_again(service: Service, docum
     assert client.requeue(0, settings=service.settings) == [job]
     assert service.worker.running()
     assert service.wait(job).verdict == "accept"
+
+
+def test_the_beat_sends_forgotten_jobs_again_and_ends_with_its_worker(
+    service: Service, document: str
+) -> None:
+    for worker in service.workers:
+        worker.end()
+    job = service.submit("ada", document)
+    with redis.Redis.from_url(service.redis_url) as broker:
+        broker.flushdb()
+    soon = service.env | {"SIGCTL_REQUEUE_AFTER": "8"}
+    service.workers.append(Worker(soon, service.folder, "--beat", "--name", "beating"))
+    assert service.wait(job).verdict == "accept"
+    service.workers[-1].end(signal.SIGKILL)
+    left = [process for process in psutil.process_iter() if "beating" in " ".join(_line(process))]
+    assert not left
+
+
+def _line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # gone meanwhile
+        return []
 
 
 def test_a_prefork_pool_on_the_cpu_decides_as_well(service: Service, document: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli import moments, opening, record, show
+from worker.cli import evidence, moments, opening, record, show
 from worker.cli.exits import CommandError
 from worker.cli.options import Json
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.decisions import DecisionFilter, VerdictStats
-    from storage.tables import Decision, Job
+    from storage.tables import ChainEntry, Decision, Job
+    from worker.outcome import Outcome
 
 app = typer.Typer(help="Question the record of decisions.", no_args_is_help=True)
 
@@ -38,6 +39,10 @@ class Format(StrEnum):
     CSV = "csv"
     JSONL = "jsonl"
 
+
+app.command("verify")(evidence.verify)
+app.command("adopt")(evidence.adopt)
+app.command("sign-off")(evidence.sign_off)
 
 FILTERS = "Filters"
 
@@ -109,20 +114,21 @@ def show_(
     json: Json = False,
 ) -> None:
     """Show everything on record about one job: the verdict and what it rests on."""
-    from storage import decisions, jobs
+    from storage import chain, decisions, jobs
 
     with opening.transaction() as session:
         job = jobs.get(session, _whole(session, job_id.removesuffix("…")))
         decision = decisions.get(session, job.id)
-        sources = reference_sources(session, decision.distances) if decision else {}
+        sources = reference_sources(session, decision) if decision else {}
+        sealed = chain.entry_of(session, job.id) if decision else None
     if json:
         found = record.as_dict(decision) if decision else None
-        show.as_json({"job": _job(job), "decision": found})
+        show.as_json({"job": _job(job), "decision": found, "chain": _sealed(sealed)})
     elif decision is None:
         show.say(f"Job {job.id} has no decision yet; it is {job.status}.")
         show.facts(_job(job))
     else:
-        _show_decision(decision, job, sources)
+        _show_decision(decision, job, sources, sealed)
 
 
 @app.command("export")
@@ -224,14 +230,19 @@ def wanted_decisions(
     )
 
 
-def reference_sources(session: Session, distances: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    """Where each reference that a decision was compared with came from, by its number."""
+def reference_sources(session: Session, decision: Decision | Outcome) -> dict[int, str]:
+    """Where each reference that a decision was compared with came from, by its number.
+
+    Those that were erased since are missing; their number may be another reference's by now.
+    """
     from sqlalchemy import select
 
     from storage.tables import Reference
 
-    ids = [entry["reference"] for entry in distances]
-    query = select(Reference.id, Reference.source, Reference.uri).where(Reference.id.in_(ids))
+    ids = [entry["reference"] for entry in decision.distances]
+    query = select(Reference.id, Reference.source, Reference.uri).where(
+        Reference.id.in_(ids), Reference.enrolled_at <= decision.decided_at
+    )
     return {id: source or uri for id, source, uri in session.execute(query)}
 
 
@@ -257,9 +268,12 @@ def _whole(session: Session, job_id: str) -> str:
     return found[0]
 
 
-def _show_decision(decision: Decision, job: Job, sources: dict[int, str]) -> None:
+def _show_decision(
+    decision: Decision, job: Job, sources: dict[int, str], sealed: ChainEntry | None
+) -> None:
     nearest = sources.get(decision.nearest_reference or 0)
     place = {"page": job.page, "region": _region(job), "deliveries": job.deliveries}
+    place |= {"chain": _place(sealed)}
     show.facts(record.everything(decision, show.tail(nearest)) | place)
     if decision.distances:
         columns = (
@@ -273,6 +287,17 @@ def _show_decision(decision: Decision, job: Job, sources: dict[int, str]) -> Non
             for e in ordered
         )
         show.table(columns, rows)
+
+
+def _sealed(entry: ChainEntry | None) -> dict[str, Any] | None:
+    names = ("chain", "position", "kind", "key_id", "recorded_at")
+    return None if entry is None else {name: getattr(entry, name) for name in names}
+
+
+def _place(entry: ChainEntry | None) -> str:
+    if entry is None:
+        return "no entry; `sigctl audit adopt` enters it"
+    return f"entry {entry.position} of chain {entry.chain}, {entry.kind}, key {entry.key_id}"
 
 
 def _region(job: Job) -> str | None:

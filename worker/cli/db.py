@@ -27,6 +27,11 @@ def upgrade(json: Json = False) -> None:
     else:
         was = "was empty" if before.current is None else f"had revision {before.current}"
         show.say(f"The database {was} and now has revision {after.current}.")
+    if not schema.app_role_is_there(url):
+        show.note(
+            "The role sigctl_app is missing, for this login may not create roles; "
+            "docs/evidence.md says how workers get a role that cannot change the record."
+        )
 
 
 @app.command("current")

@@ -38,6 +38,7 @@ REMEDIES = {
     "model": "Set SIGCTL_CHECKPOINT to a checkpoint, or make one with `sigctl train`.",
     "database": "Check SIGCTL_DATABASE_URL, that the server runs, and that it may be reached.",
     "references": "Enrol the others, or enrol them again for a new model: `sigctl enroll`.",
+    "chain": "Set SIGCTL_CHAIN_KEY to what `openssl rand -hex 32` prints, and keep a copy safe.",
     "jobs": "`sigctl requeue` sends queued jobs again; `sigctl worker` works them off.",
     "store": "Check SIGCTL_STORE, the SIGCTL_S3_ variables, and the rights to write there.",
     "buckets": "Check SIGCTL_BUCKETS, the SIGCTL_S3_ variables, and the rights to read there.",
@@ -117,6 +118,7 @@ def _findings(settings: Settings, load: bool) -> Iterator[Finding]:
     checks: tuple[tuple[str, Check, float], ...] = (
         ("model", _model if load else _checkpoint_file, LOADING),
         ("database", _database, PATIENCE),
+        ("chain", _chain, PATIENCE),
         ("references", _references, PATIENCE),
         ("jobs", _jobs, PATIENCE),
         ("store", _store, PATIENCE),
@@ -246,6 +248,19 @@ def _database(settings: Settings) -> Finding:
     found = f"{where} has revision {state.current or 'none'}; the newest is {state.newest}."
     remedy = "Run `sigctl db upgrade`."
     return Finding(part="database", state=State.FAULT, found=found, remedy=remedy)
+
+
+def _chain(settings: Settings) -> Finding:
+    """Whether the record is sealed with a key, so that a forger cannot seal it again."""
+    from worker.cli.evidence import UNKEYED
+    from worker.runtime import chain_keys
+
+    keys = chain_keys(settings)
+    if settings.chain_key is None:
+        remedy = REMEDIES["chain"]
+        return Finding(part="chain", state=State.WARNING, found=UNKEYED, remedy=remedy)
+    found = f"The record is sealed with the key {keys.current.id}; {len(keys.old)} older ones."
+    return Finding(part="chain", state=State.OK, found=found)
 
 
 def _references(settings: Settings) -> Finding:

@@ -1,7 +1,8 @@
 """The exit codes of `sigctl`, and which of them, with which sentence, belongs to an error.
 
 0    done; for `verify`, `submit --wait` and `compare`: the signature was accepted
-1    an unexpected failure; for `evaluate`: the model failed a gate against leaks
+1    an unexpected failure; for `evaluate`: the model failed a gate against leaks; for `audit
+     verify`: the record does not hold
 2    wrong usage, or an input that cannot be used
 3    the signature was not accepted: rejected, or left for a person to review
 4    no verdict: the job failed, and its error is on record
@@ -32,7 +33,7 @@ class Exit(IntEnum):
 
 MEANINGS: dict[Exit, str] = {
     Exit.DONE: "done; verify, submit --wait, compare: accepted",
-    Exit.UNEXPECTED: "unexpected failure; evaluate: the model is refused",
+    Exit.UNEXPECTED: "unexpected failure; evaluate: model refused; audit verify: record broken",
     Exit.USAGE: "wrong usage, or input that cannot be used",
     Exit.NOT_ACCEPTED: "not accepted: rejected, or left for review",
     Exit.FAILED: "no verdict: the job failed, its error is on record",

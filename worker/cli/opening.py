@@ -44,6 +44,8 @@ def runtime(found: Settings | None = None) -> Runtime:
     found = found or settings()
     if is_default(found):
         _prepare(found.database_url)
+    else:
+        schema.require(found.database_url)
     return get_runtime(found)
 
 

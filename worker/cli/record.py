@@ -51,6 +51,7 @@ LIST = (
 ADVICE = {
     "unknown_signer": "`sigctl enroll` enrols a signer, `sigctl signers list` lists them.",
     "signer_retired": "`sigctl signers restore` puts a retired signer back into use.",
+    "signer_erased": "`sigctl signers restore --erased` gives the name back, to enrol anew.",
     "no_references": "`sigctl enroll` adds references.",
     "model_mismatch": "`sigctl enroll` with the same signer embeds the references anew.",
     "uri_not_allowed": "Documents may lie in the folders of SIGCTL_ROOTS (by default the current "

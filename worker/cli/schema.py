@@ -41,6 +41,13 @@ def upgrade(url: str) -> None:
     upgrade.upgrade(url)
 
 
+def app_role_is_there(url: str) -> bool:
+    """Whether the database's server has the role that workers are to be members of."""
+    from migrations import upgrade
+
+    return upgrade.app_role_is_there(url)
+
+
 def require(url: str) -> None:
     """Raise CommandError unless the schema is the one that this release expects."""
     found = inspect(url)

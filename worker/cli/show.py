@@ -129,6 +129,15 @@ def number(value: float | None) -> str | None:
     return None if value is None else f"{value:.3f}"
 
 
+def count(number: int, one: str, many: str | None = None) -> str:
+    """A number with its noun.
+
+    >>> count(1, "decision"), count(2000, "decision")
+    ('1 decision', '2,000 decisions')
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def short(digest: str | None) -> str | None:
     """The first twelve digits of a digest: enough to tell models apart."""
     return None if digest is None else digest[:SHORT_DIGEST]

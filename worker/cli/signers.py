@@ -95,6 +95,7 @@ def show_(
             "signer": found.id,
             "enrolled at": show.when(found.enrolled_at),
             "retired at": show.when(found.retired_at),
+            "erased at": show.when(found.erased_at),
             "references": f"{live} in use, {len(refs) - live} retired",
         }
     )
@@ -126,12 +127,59 @@ def retire(
     show.say(f"{what} is out of use since {show.when(retired_at)}.")
 
 
+@app.command("erase")
+def erase(
+    signer: SignerId,
+    by: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who erases; it is kept in the record.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove a signer's references, embeddings and stored images for good, and record that.
+
+    Decisions stay readable. The name stays taken; `restore --erased` gives it back. When it is
+    interrupted, run it again. Documents in other folders and buckets are not touched, nor backups.
+    """
+    from dataclasses import asdict
+
+    from worker.erasure import erase as erase_signer
+
+    runtime = opening.runtime()
+    _check_known(signer)
+    if not yes:
+        typer.confirm(
+            f"Remove all references and images of {signer} for good?", abort=True, err=True
+        )
+    with show.progress(hidden=json) as bar:
+        task = bar.add_task(f"erasing {signer}", total=None)
+        report = erase_signer(
+            signer,
+            sessions=runtime.sessions,
+            images=runtime.images,
+            by=by,
+            progress=lambda _: bar.advance(task),
+        )
+    if json:
+        show.as_json({"signer": signer, "by": by} | asdict(report))
+        return
+    kept = f" ({report.images_kept} kept, for others share them)" if report.images_kept else ""
+    gone = (
+        f"{show.count(report.references, 'reference')}, "
+        f"{show.count(report.embeddings, 'embedding')} and {show.count(report.images, 'image')}"
+    )
+    show.say(f"Signer {signer} is erased: {gone} are gone{kept}.")
+
+
 @app.command("restore")
 def restore(
     signer: SignerId,
     reference: Annotated[
         int | None, typer.Option(help="Restore only this reference, by its number.")
     ] = None,
+    erased: Annotated[
+        bool, typer.Option("--erased", help="Also an erased one, who then has no references.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Put a retired signer, or one retired reference, back into use."""
@@ -139,7 +187,7 @@ def restore(
 
     with opening.transaction() as session:
         if reference is None:
-            signers.restore(session, signer)
+            signers.restore(session, signer, erased=erased)
         else:
             _check_owner(session, signer, reference)
             references.restore(session, reference)
@@ -151,6 +199,13 @@ def restore(
 
 
 app.command("review")(review.review)
+
+
+def _check_known(signer: str) -> None:
+    from storage import signers
+
+    with opening.transaction() as session:
+        signers.get(session, signer, allow_retired=True)
 
 
 def _check_owner(session: Session, signer: str, reference: int) -> None:
@@ -196,6 +251,7 @@ def _as_dict(signer: Signer, refs: list[Reference], models: dict[int, list[str]]
         "id": signer.id,
         "enrolled_at": signer.enrolled_at,
         "retired_at": signer.retired_at,
+        "erased_at": signer.erased_at,
         "references": [
             {name: getattr(reference, name) for name in names} | {"models": models[reference.id]}
             for reference in refs

@@ -79,7 +79,7 @@ def tell(outcome: Outcome, runtime: Runtime, *, json: bool) -> None:
         show.as_json(record.as_dict(outcome))
     else:
         with transaction(runtime.sessions) as session:
-            sources = reference_sources(session, outcome.distances)
+            sources = reference_sources(session, outcome)
         nearest = sources.get(outcome.nearest_reference or 0)
         show.facts(record.result(outcome, nearest))
         if advice := record.advice(outcome):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli import opening, schema
+from worker.cli import opening
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -71,10 +69,11 @@ def worker(
 
     arguments = worker_arguments(settings)
     arguments += [] if name is None else ["--hostname", f"{name}@%h"]
-    with tempfile.TemporaryDirectory(prefix="sigctl-beat-") as folder:
-        if beat:
-            arguments += ["--beat", "--schedule", str(Path(folder, "schedule"))]
-        app.worker_main(arguments)
+    if beat:
+        from worker.beat import BeatStep
+
+        app.steps["worker"].add(BeatStep)
+    app.worker_main(arguments)
 
 
 def reach(app: Celery, where: str) -> None:
@@ -110,7 +109,6 @@ def _checked(settings: Settings) -> Celery:
 
     app = make_app(settings)
     runtime = opening.runtime(settings)
-    schema.require(settings.database_url)
     reach(app, mask_url(settings.broker_url or ""))
     if settings.pool == "prefork":
         refuse_cuda_in_children(settings.device)

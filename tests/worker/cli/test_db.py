@@ -57,3 +57,44 @@ def test_a_server_that_is_away_is_said(sigctl: Sigctl, monkeypatch: pytest.Monke
     done = sigctl("db", "upgrade")
     assert done.code == Exit.UNAVAILABLE
     assert "secret" not in done.err
+
+
+COMMANDS = (
+    ["enroll", "ada", "specimens"],
+    ["verify", "ada", "specimens/1.png"],
+    ["submit", "ada", "specimens/1.png"],
+    ["requeue"],
+    ["audit", "list"],
+    ["audit", "show", "job-1"],
+    ["audit", "export"],
+    ["audit", "stats"],
+    ["audit", "verify"],
+    ["audit", "adopt"],
+    ["audit", "sign-off", "file.json"],
+    ["signers", "list"],
+    ["signers", "show", "ada"],
+    ["signers", "retire", "ada"],
+    ["signers", "restore", "ada"],
+    ["signers", "erase", "ada", "--yes"],
+    ["db", "upgrade"],
+    ["doctor", "--no-load"],
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("name", ["sigctl.db", "other.db"])
+def test_every_command_refuses_a_schema_of_a_newer_release(
+    sigctl: Sigctl,
+    specimens: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+    name: str,
+) -> None:
+    if name != "sigctl.db":
+        monkeypatch.setenv("SIGCTL_DATABASE_URL", f"sqlite:///{name}")
+    assert sigctl("db", "upgrade").code == 0
+    with closing(sqlite3.connect(name)) as file, file:
+        file.execute("UPDATE alembic_version SET version_num = '9999'")
+    done = sigctl(*command)
+    assert done.code == Exit.SETUP
+    assert "has revision 9999, which this release of sigctl does not know" in done.text

@@ -42,6 +42,7 @@ def test_what_is_well_is_said_in_json_too(sigctl: Sigctl, enrolled: str) -> None
         "settings": "ok",
         "model": "ok",
         "database": "ok",
+        "chain": "warning",
         "references": "ok",
         "jobs": "ok",
         "store": "ok",

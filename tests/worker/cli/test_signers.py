@@ -114,3 +114,30 @@ def test_the_review_lists_signers_with_few_references(sigctl: Sigctl, enrolled: 
 
 def test_a_review_of_nobody_is_said(sigctl: Sigctl) -> None:
     assert "nothing to say against" in sigctl("signers", "review").out
+
+
+def test_an_erased_signer_is_gone_but_for_the_name_and_the_decisions(
+    sigctl: Sigctl, enrolled: str, specimens: Path, here: Path
+) -> None:
+    sigctl("submit", enrolled, specimens / "1.png", "--job-id", "job-1")
+    done = sigctl("signers", "erase", enrolled, "--by", "dora", "--yes")
+    assert done.code == 0
+    assert "Signer ada is erased: 3 references, 3 embeddings and 3 images are gone." in done.text
+    assert [path for path in (here / "store").rglob("*") if path.is_file()] == []
+    shown = sigctl("audit", "show", "job-1")
+    assert shown.code == 0
+    assert "verdict accept" in shown.text
+    assert sigctl("audit", "verify").code == 0
+    assert sigctl("signers", "show", enrolled, "--json").json["erased_at"]
+    refused = sigctl("enroll", enrolled, specimens)
+    assert refused.code != 0
+    assert "was erased on" in refused.text
+    assert sigctl("signers", "restore", enrolled).code != 0
+    assert sigctl("signers", "restore", enrolled, "--erased").code == 0
+    assert sigctl("enroll", enrolled, specimens).code == 0
+
+
+def test_erasing_asks_first_and_names_who_is_unknown(sigctl: Sigctl, enrolled: str) -> None:
+    assert sigctl("signers", "erase", enrolled).code != 0
+    assert sigctl("signers", "show", enrolled, "--json").json["erased_at"] is None
+    assert sigctl("signers", "erase", "nobody", "--yes").code != 0

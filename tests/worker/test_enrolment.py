@@ -256,7 +256,7 @@ def test_force_enrols_what_the_checks_refuse_but_not_what_is_no_signature(run: E
 def test_what_was_forced_is_sealed_in_the_record_and_in_the_log(
     run: Enroll, sessions: Sessions, caplog: pytest.LogCaptureFixture
 ) -> None:
-    report = run(("a.png", ink(0, "tiny")), ("b.png", ink(1)), force=True)
+    report = run(("a.png", ink(0, "tiny")), ("b.png", ink(0.4)), force=True)
     assert "enrolment_forced" in caplog.text
     with sessions() as session:
         [entry] = session.scalars(select(ChainEntry).where(ChainEntry.kind == "forced"))

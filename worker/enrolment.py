@@ -7,13 +7,12 @@ the model in use has not embedded yet is embedded from the store.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sqlalchemy.orm import Session
 
 from model.expectation import Consistency, consistency
 from model.preprocess import MAX_PIXELS
@@ -109,12 +108,15 @@ def enroll(
             for source, _ in some:
                 progress(source)
     examined = [_with_distance(item, inspection) for item in examined]
-    reports, count = _would_be(examined) if dry_run else _written(work, examined, unseen)
+    if dry_run:
+        reports, count = list(_reports(examined, {})), len(inspection.vectors)
+    else:
+        reports, count = _written(work, examined, unseen)
     return EnrolReport(
         signer_id=signer_id,
         model_id=embedder.model_id,
         images=tuple(reports),
-        references=len(inspection.vectors) if count is None else count,
+        references=count,
         re_embedded=len(unseen),
         lost=lost,
         consistency=_consistency(inspection.vectors, embedder),
@@ -134,16 +136,6 @@ def _consistency(found: Sequence[Vector], embedder: Embedder) -> Consistency | N
     return consistency(np.stack(found), embedder.scoring) if found else None
 
 
-def _would_be(examined: Iterable[Examined]) -> tuple[list[ImageReport], None]:
-    """What a dry run reports; how many references there would be is for the caller to count."""
-    seen: set[str] = set()
-    reports = []
-    for item in examined:
-        reports.append(_report(item, added=item.sha256 not in seen, reference_id=None))
-        seen.add(item.sha256)
-    return reports, None
-
-
 def _written(
     work: Work, examined: Sequence[Examined], unseen: dict[int, Vector]
 ) -> tuple[list[ImageReport], int]:
@@ -157,10 +149,11 @@ def _written(
             references.put_embedding(
                 session, reference_id=reference_id, model_id=model_id, vector=vector
             )
-        reports = [_settle(session, work, item) for item in examined]
+        kept = [_kept(item) for item in examined if isinstance(item, Accepted)]
+        numbers = references.enrol(session, work.signer_id, model_id, kept) if kept else {}
+        reports = list(_reports(examined, numbers))
         chain.of(session).append(session, [_forced(work, r) for r in reports if r.forced])
-        live = references.of_signer(session, work.signer_id)
-        count = len(standing.seen(session, live, model_id))
+        count = references.count(session, work.signer_id, model_id)
     _tell(work, examined, reports)
     return reports, count
 
@@ -172,17 +165,22 @@ def _forced(work: Work, report: ImageReport) -> Event:
     return Event(kind=FORCED, subject=work.signer_id, detail=detail)
 
 
-def _settle(session: Session, work: Work, item: Examined) -> ImageReport:
-    """Write one specimen; a report passes as it is."""
-    if isinstance(item, ImageReport):
-        return item
-    reference, added = references.add(
-        session, signer_id=work.signer_id, uri=item.uri, sha256=item.sha256, source=item.source
+def _kept(item: Accepted) -> references.Specimen:
+    return references.Specimen(
+        uri=item.uri, sha256=item.sha256, source=item.source, vector=item.vector
     )
-    references.put_embedding(
-        session, reference_id=reference.id, model_id=work.embedder.model_id, vector=item.vector
-    )
-    return _report(item, added=added, reference_id=reference.id)
+
+
+def _reports(
+    examined: Iterable[Examined], numbers: Mapping[str, tuple[int, bool]]
+) -> Iterator[ImageReport]:
+    """What became of each; a file that was offered twice was added once."""
+    told: set[str] = set()
+    for item in examined:
+        number, new = numbers.get(item.sha256, (None, True))
+        yield _report(item, added=new and item.sha256 not in told, reference_id=number)
+        if isinstance(item, Accepted):
+            told.add(item.sha256)
 
 
 def _report(item: Examined, *, added: bool, reference_id: int | None) -> ImageReport:

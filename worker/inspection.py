@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from model import likeness
 from model.scoring import Scoring, distances_to
 from model.specimen import Measures, Remark, Weight, remarks
-from worker.register import Register
+from worker.register import Neighbour, Register
 
 Vector = NDArray[np.float32]
 Canvas = NDArray[np.float32]
@@ -59,8 +59,18 @@ class Inspection:
         if fellow.sha256 not in {known.sha256 for known in self._fellows}:
             self._fellows.append(fellow)
 
+    def neighbours(self, offered: Sequence[Vector]) -> list[Neighbour | None]:
+        """The nearest other signer of each of some embeddings, in one look at the register."""
+        if self._register is None or not offered:
+            return [None] * len(offered)
+        return self._register.nearest(np.stack(offered), but=self._signer_id)
+
     def judge(
-        self, specimen: Fellow, measures: Measures, beside: Sequence[Vector]
+        self,
+        specimen: Fellow,
+        measures: Measures,
+        neighbour: Neighbour | None,
+        beside: Sequence[Vector],
     ) -> tuple[Remark, ...]:
         """All that is to be said of a specimen but whether it is far from its fellows.
 
@@ -73,7 +83,7 @@ class Inspection:
             self._same_file(specimen.sha256),
             *remarks(measures),
             self._copy(specimen),
-            self._near(specimen.vector, beside),
+            self._near(specimen.vector, neighbour, beside),
         ]
         return tuple(remark for remark in found if remark is not None)
 
@@ -108,10 +118,9 @@ class Inspection:
                     return remark
         return None
 
-    def _near(self, vector: Vector, beside: Sequence[Vector]) -> Remark | None:
-        if self._register is None:
-            return None
-        [neighbour] = self._register.nearest(vector[None], but=self._signer_id)
+    def _near(
+        self, vector: Vector, neighbour: Neighbour | None, beside: Sequence[Vector]
+    ) -> Remark | None:
         if neighbour is None:
             return None
         own = _stacked([*self.vectors, *beside], vector)

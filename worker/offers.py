@@ -12,7 +12,7 @@ from typing import TypeVar
 from model.errors import CheckpointError, ModelError
 from model.specimen import Remark, Specimen, Weight
 from storage.errors import StorageError, Transient
-from worker.inspection import Fellow, Inspection
+from worker.inspection import Canvas, Fellow, Inspection
 from worker.standing import Vector, Work
 
 Result = TypeVar("Result")
@@ -88,16 +88,24 @@ def examine(
     ]
     opened = [_opened(work, known, offer) for offer in offers]
     embedded = work.embed([page.canvas for page in opened if isinstance(page, Specimen)])
-    left = iter(embedded)
+    left = zip(embedded, inspection.neighbours(embedded), strict=True)
     examined: list[Examined] = []
     for offer, page in zip(offers, opened, strict=True):
         if isinstance(page, ImageReport):
             examined.append(page)
             continue
-        vector = next(left)
+        vector, neighbour = next(left)
         beside = [other for other in embedded if other is not vector]
-        examined.append(_judged(work, inspection, offer, page, vector, beside))
+        fellow = Fellow(
+            name=offer.source, sha256=offer.sha256, vector=vector, canvas=partial(_canvas, page)
+        )
+        remarks = inspection.judge(fellow, page.measures, neighbour, beside)
+        examined.append(_kept(work, inspection, offer, fellow, remarks))
     return examined
+
+
+def _canvas(page: Specimen) -> Canvas:
+    return page.canvas
 
 
 def _opened(work: Work, known: dict[str, int], offer: _Offer) -> Specimen | ImageReport:
@@ -113,28 +121,27 @@ def _opened(work: Work, known: dict[str, int], offer: _Offer) -> Specimen | Imag
     return _or_refusal(offer, examine)
 
 
-def _judged(
+def _kept(
     work: Work,
     inspection: Inspection,
     offer: _Offer,
-    page: Specimen,
-    vector: Vector,
-    beside: Sequence[Vector],
+    specimen: Fellow,
+    remarks: tuple[Remark, ...],
 ) -> Examined:
     """Judge first, store second: what is refused leaves nothing in the store."""
-    fellow = Fellow(
-        name=offer.source, sha256=offer.sha256, vector=vector, canvas=lambda: page.canvas
-    )
-    remarks = inspection.judge(fellow, page.measures, beside)
     refusals = [remark for remark in remarks if remark.weight is Weight.REFUSAL]
     if refusals and not work.force:
         return offer.refused(refusals[0].code, refusals[0].sentence)
     uri = "" if work.dry_run else _or_refusal(offer, partial(work.images.put, offer.data))
     if isinstance(uri, ImageReport):
         return uri
-    inspection.accept(fellow)
+    inspection.accept(specimen)
     return Accepted(
-        source=offer.source, sha256=offer.sha256, uri=uri, vector=vector, remarks=remarks
+        source=offer.source,
+        sha256=offer.sha256,
+        uri=uri,
+        vector=specimen.vector,
+        remarks=remarks,
     )
 
 

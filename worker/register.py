@@ -6,7 +6,9 @@ signers costs no search of the database for each specimen.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -22,6 +24,8 @@ Vectors = NDArray[np.float32]
 
 MOST = 50_000
 """References kept, the newest; their vectors of 512 numbers take 100 MB."""
+EVERY = 10.0
+"""Seconds between looks at what other processes have enrolled."""
 CHUNK = 2_000
 
 
@@ -36,8 +40,9 @@ class Neighbour:
 class Register:
     """The newest live references of all signers by one model. Safe to share between threads."""
 
-    def __init__(self, model_id: str, most: int = MOST) -> None:
+    def __init__(self, model_id: str, *, most: int = MOST, every: float = EVERY) -> None:
         self._model_id, self._most = model_id, most
+        self._every, self._caught_up = every, -math.inf
         self._lock = threading.Lock()
         self._last = 0  # the highest reference read
         self._learnt: set[int] = set()
@@ -48,8 +53,10 @@ class Register:
         self._owners: dict[str, str] = {}
 
     def catch_up(self, session: Session) -> None:
-        """Read what was enrolled since; references that were retired meanwhile stay known."""
+        """Read what others have enrolled, every so often; what was retired since stays known."""
         with self._lock:
+            if time.monotonic() - self._caught_up < self._every:
+                return
             if not self._last:
                 self._last = self._start(session)
             rows = session.execute(
@@ -71,6 +78,7 @@ class Register:
                 vector = vectors.unpack(row.vector, row.dimensions)
                 self._add(row.id, row.signer_id, row.sha256, vector)
                 self._last = row.id
+            self._caught_up = time.monotonic()
 
     def _start(self, session: Session) -> int:
         """The reference before the oldest that is wanted."""

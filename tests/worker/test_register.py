@@ -10,7 +10,7 @@ from worker.transactions import transaction
 
 
 def test_the_nearest_other_signer_is_found_with_all_their_references(sessions: Sessions) -> None:
-    register = Register(MODEL_ID)
+    register = Register(MODEL_ID, every=0)
     with transaction(sessions) as session:
         for seed, (signer, name) in enumerate((("ada", "a"), ("bo", "b"), ("bo", "c"))):
             an_embedded_reference(session, signer, name, seed=seed)
@@ -27,7 +27,7 @@ def test_the_nearest_other_signer_is_found_with_all_their_references(sessions: S
 
 
 def test_with_nobody_else_there_is_no_neighbour(sessions: Sessions) -> None:
-    register = Register(MODEL_ID)
+    register = Register(MODEL_ID, every=0)
     assert register.nearest(unit_vector(0)[None], but="ada") == [None]
     with transaction(sessions) as session:
         an_embedded_reference(session, "ada")
@@ -36,7 +36,7 @@ def test_with_nobody_else_there_is_no_neighbour(sessions: Sessions) -> None:
 
 
 def test_only_what_is_new_is_read_and_what_was_learnt_counts_once(sessions: Sessions) -> None:
-    register = Register(MODEL_ID)
+    register = Register(MODEL_ID, every=0)
     with transaction(sessions) as session:
         an_embedded_reference(session, "ada", "a", seed=0)
         register.catch_up(session)
@@ -56,7 +56,7 @@ def test_retired_references_and_signers_and_other_models_are_left_out(sessions: 
         an_embedded_reference(session, "bo", "b", seed=1)
         signers.retire(session, "bo")
         a_reference(session, "chen", "c")
-        register, other = Register(MODEL_ID), Register(digest("another model"))
+        register, other = Register(MODEL_ID, every=0), Register(digest("another model"))
         register.catch_up(session)
         other.catch_up(session)
     assert register.nearest(unit_vector(0)[None], but="zoe") == [None]
@@ -75,10 +75,19 @@ def test_of_more_references_than_fit_the_newest_are_kept(sessions: Sessions) -> 
 
 
 def test_the_owner_of_a_file_is_another_signer(sessions: Sessions) -> None:
-    register = Register(MODEL_ID)
+    register = Register(MODEL_ID, every=0)
     with transaction(sessions) as session:
         an_embedded_reference(session, "ada", "a")
         register.catch_up(session)
     assert register.owner(digest("a"), but="bo") == "ada"
     assert register.owner(digest("a"), but="ada") is None
     assert register.owner(digest("b"), but="bo") is None
+
+
+def test_others_are_looked_at_only_every_so_often(sessions: Sessions) -> None:
+    register = Register(MODEL_ID, every=60)
+    with transaction(sessions) as session:
+        register.catch_up(session)
+        an_embedded_reference(session, "ada", "a")
+        register.catch_up(session)
+    assert register.owner(digest("a"), but="bo") is None

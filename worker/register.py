@@ -27,6 +27,7 @@ MOST = 50_000
 EVERY = 10.0
 """Seconds between looks at what other processes have enrolled."""
 CHUNK = 2_000
+BLOCK = 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,10 +115,20 @@ class Register:
         with self._lock:
             if not self._count or len(self._rows.keys() - {but}) == 0:
                 return [None] * len(specimens)
-            likeness = specimens @ self._vectors[: self._count].T  # (M, K), of unit vectors
+            likeness = _products(specimens, self._vectors[: self._count])  # of unit vectors
             likeness[:, self._rows.get(but, [])] = -np.inf
             best: Collection[int] = likeness.argmax(axis=1).tolist()
             return [self._neighbour(self._signers[row]) for row in best]
 
     def _neighbour(self, signer_id: str) -> Neighbour:
         return Neighbour(signer_id=signer_id, references=self._vectors[self._rows[signer_id]])
+
+
+def _products(specimens: Vectors, known: Vectors) -> Vectors:
+    """Inner products (M, K), block by block.
+
+    On larger ones NumPy's library sets several threads, which wait in spin loops for the cores
+    that embed: a fifth of the time of an enrolment.
+    """
+    blocks = range(0, len(known), BLOCK)
+    return np.concatenate([specimens @ known[start : start + BLOCK].T for start in blocks], axis=1)

@@ -64,8 +64,16 @@ def submit(
     return job, created
 
 
-def start(session: Session, questions: Sequence[Mapping[str, Any]]) -> list[Job | JobConflict]:
-    """Counts one delivery of each job and marks it running; makes the rows upstream did not make.
+def start(
+    session: Session,
+    questions: Sequence[Mapping[str, Any]],
+    *,
+    redelivered: Collection[str] = (),
+) -> list[Job | JobConflict]:
+    """Marks jobs running; makes the rows upstream did not make.
+
+    A job has one delivery, and one more with each time that its message is `redelivered` because a
+    worker was lost: the same question sent thrice at once is no sign of a deadly document.
 
     A question has the fields that `submit` takes, and no two have one id. A job that is done stays
     done. A conflict stands in the place of its job. Raises InvalidJob and InvalidSignerId.
@@ -77,13 +85,15 @@ def start(session: Session, questions: Sequence[Mapping[str, Any]]) -> list[Job 
     deliveries = [
         rows[id] | {"status": RUNNING, "deliveries": 1, "updated_at": now} for id in sorted(rows)
     ]
+    # Not as an IN, whose length must be known to a statement that runs for many rows.
+    lost = case((or_(False, *(Job.id == id for id in redelivered)), 1), else_=0)
     statement = upsert(session, Job)
     asked = statement.excluded
     counted = statement.on_conflict_do_update(
         index_elements=["id"],
-        # Counted by the database, so that two workers holding the same message count two.
+        # Counted by the database, for several workers may hold messages of the same job.
         set_={
-            "deliveries": Job.deliveries + 1,
+            "deliveries": case((Job.deliveries == 0, 1), else_=Job.deliveries + lost),
             "status": case((Job.status == DONE, DONE), else_=RUNNING),
             "updated_at": now,
         },

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import boto3
@@ -32,8 +34,9 @@ CONNECTIONS = 32  # the worker fetches on many threads over one client
 
 MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound", "404"}
 AWAY = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "ServiceUnavailable"}
-# The clock of one worker is wrong; another one, or a later try, may well succeed.
+# A signature is refused because of its time. Another worker, or a later try, may well succeed.
 AWAY |= {"RequestTimeTooSkewed"}
+SKEW_SECONDS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +183,12 @@ def _translate(error: ClientError, uri: str) -> StorageError:
         return ImageNotFound(f"there is no bucket for {uri}")
     if code in MISSING or status == 404:
         return ImageNotFound(f"there is no object {uri}")
+    off = _seconds_off(error)
+    if status == 403 and off > SKEW_SECONDS:
+        return StoreUnavailable(
+            f"the object store refuses access to {uri} ({code}), and the clock of this machine is"
+            f" {off:.0f} s off"
+        )
     if code in AWAY or status >= 500 or status in (408, 429):
         return StoreUnavailable(f"the object store is out of order for {uri} ({code or status})")
     if 300 <= status < 400:
@@ -191,6 +200,16 @@ def _translate(error: ClientError, uri: str) -> StorageError:
         f"the object store refuses access to {uri} ({code or status});"
         " check the access key and its rights"
     )
+
+
+def _seconds_off(error: ClientError) -> float:
+    """How far the answer's time is from ours; a signature of another time is refused."""
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    try:
+        theirs = parsedate_to_datetime(headers["date"])
+        return abs((datetime.now(UTC) - theirs).total_seconds())
+    except (LookupError, ValueError, TypeError):
+        return 0.0
 
 
 def _bare(endpoint: str | None) -> str | None:

@@ -152,7 +152,7 @@ class QoS(redis.QoS):
         self._delivered.clear()
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
-        """Put back one message, at the end of its list if `leftmost`."""
+        """Put back one message; if `leftmost`, at the end of its list, for its process was lost."""
         with self.channel.conn_or_acquire(client) as connected:
             note = connected.hget(self.unacked_key, tag)
             self._put_back(connected, tag, note, leftmost=leftmost)
@@ -162,7 +162,7 @@ class QoS(redis.QoS):
     ) -> bool:
         push = "LPUSH" if leftmost else "RPUSH"
         try:
-            text, lists = self.channel.as_returned(note, lost=bool(score))
+            text, lists = self.channel.as_returned(note, lost=leftmost or bool(score))
         except (ValueError, LookupError, TypeError):  # somebody else wrote it
             text, lists, push = note, [DROPPED], "LPUSH"
         keys = (self.unacked_key, self.unacked_index_key, *lists)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -62,16 +62,18 @@ def about(message: Mapping[str, Any]) -> AbstractContextManager[Any]:
 
 
 def deliver(
-    message: Mapping[str, Any], runtime: Runtime, *, retries: int
+    message: Mapping[str, Any], runtime: Runtime, *, retries: int, redelivered: bool = False
 ) -> Outcome | Again | None:
     """Handle one delivery; `retries` counts the tries that this message has used up.
+
+    `redelivered` says that its last holder was lost, perhaps because of the document.
 
     None means that the message is dropped: it names no job that a failure could be recorded
     under, or one that stands for another question. Never raises for what is in the message.
     """
     with about(message):
         try:
-            return _deliver(message, runtime, retries)
+            return _deliver(message, runtime, retries, redelivered)
         except JobConflict as error:
             log.error("job_conflict", reason=str(error))
             return None
@@ -80,12 +82,14 @@ def deliver(
             return Again(delay=runtime.settings.retry_delay, counted=False, error=error)
 
 
-def _deliver(message: Mapping[str, Any], runtime: Runtime, retries: int) -> Outcome | Again | None:
+def _deliver(
+    message: Mapping[str, Any], runtime: Runtime, retries: int, redelivered: bool
+) -> Outcome | Again | None:
     if not is_genuine(message, runtime.settings.message_keys):
         log.error("message_forged", signed=FIELD in message)
         return None
     try:
-        request = parse(message)
+        request = replace(parse(message), redelivered=redelivered)
     except InvalidMessage as error:
         return _refuse(message, error, runtime)
     try:

@@ -36,7 +36,7 @@ Together = Callable[[Session, Sequence[Item]], list[Result | Exception]]
 
 @dataclass(frozen=True, kw_only=True)
 class Begun:
-    """The decision that stands, if any, and how often the job was delivered without an end."""
+    """The decision that stands, if any, and how many workers have taken the job, lost ones too."""
 
     standing: Outcome | None = None
     deliveries: int = 0
@@ -125,7 +125,11 @@ def _begin(session: Session, requests: Sequence[VerifyRequest]) -> list[Begun | 
         else:
             undecided.append((place, request))
     for some in _rounds(undecided, lambda entry: entry[1].job_id):
-        started = jobs.start(session, [request.as_row() for _, request in some])
+        started = jobs.start(
+            session,
+            [request.as_row() for _, request in some],
+            redelivered={request.job_id for _, request in some if request.redelivered},
+        )
         for (place, _), job in zip(some, started, strict=True):
             begun[place] = job if isinstance(job, Exception) else Begun(deliveries=job.deliveries)
     return [begun[place] for place in range(len(requests))]

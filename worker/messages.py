@@ -36,7 +36,8 @@ class VerifyRequest:
     """One question: did `signer_id` sign `document`?
 
     `page` counts from 1; `region` is x, y, width, height in pixels of the upright page;
-    `metadata` is the upstream system's own and is kept with the decision.
+    `metadata` is the upstream system's own and is kept with the decision. `redelivered` is no
+    field of the message: it says that the worker which had taken it before was lost.
     """
 
     job_id: str
@@ -45,6 +46,7 @@ class VerifyRequest:
     page: int | None = None
     region: Region | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    redelivered: bool = False
 
     def as_row(self) -> dict[str, Any]:
         """The fields as columns of the job's row."""

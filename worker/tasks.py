@@ -43,8 +43,14 @@ def verify(self: Task, *values: Any, **named: Any) -> None:
     if len(values) > len(FIELDS):
         message["arguments"] = len(values)  # no field has this name, so parsing refuses it
     with about(message):
-        with _alone_if_suspect(self):
-            result = deliver(message, get_runtime(), retries=self.request.retries or 0)
+        redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
+        with _alone() if redelivered else nullcontext():
+            result = deliver(
+                message,
+                get_runtime(),
+                retries=self.request.retries or 0,
+                redelivered=redelivered,
+            )
         if isinstance(result, Again):
             metrics.RETRIES.labels(getattr(result.error, "code", INTERNAL_ERROR)).inc()
             _again(self, result)
@@ -61,29 +67,27 @@ def requeue() -> None:
         log.info("requeued", jobs=len(sent))
 
 
-def _alone_if_suspect(task: Task) -> AbstractContextManager[object]:
+def _alone() -> AbstractContextManager[object]:
     """Held by one message at a time of those whose last holder did not live to acknowledge it."""
-    if not (task.request.delivery_info or {}).get("redelivered"):
-        return nullcontext()
     metrics.REDELIVERIES.inc()
     log.warning("redelivered")
     return _suspects
 
 
 def _again(task: Task, again: Again) -> None:
-    """Let the message come again: a copy later, or itself when nothing can be recorded.
+    """Send a copy that waits in Redis until it is due. `Task.retry` would wait in this process.
 
-    In the latter case its thread waits, so that a worker without a database takes nothing more.
+    When nothing can be recorded this thread waits instead, so that a worker without a database
+    takes nothing more.
     """
     if not again.counted:
         _stopping.wait(again.delay)
-        raise Reject(str(again.error), requeue=True)
     request = task.request
     copy = task.signature_from_request(
         request,
-        retries=(request.retries or 0) + 1,
+        retries=(request.retries or 0) + again.counted,
         priority=(request.delivery_info or {}).get("priority"),
-        headers={DELAY: again.delay},
+        headers={DELAY: again.delay if again.counted else 0},
     )
     try:
         copy.apply_async()

@@ -79,11 +79,11 @@ def test_a_conflict_is_one_jobs_own_and_the_standing_job_counts_no_delivery(sess
 
 def test_many_jobs_begin_and_end_together_in_the_order_they_were_given(sessions):
     asked = [ASKED | {"id": f"job-{n}", "region": (n, 0, 9, 9)} for n in (3, 1, 2)]
-    for deliveries in (1, 2):
+    for deliveries, lost in ([1, 1, 1], ()), ([1, 2, 1], ("job-1",)):
         with sessions.begin() as session:
-            started = jobs.start(session, asked)
+            started = jobs.start(session, asked, redelivered=lost)
             assert [job.id for job in started] == ["job-3", "job-1", "job-2"]
-            assert {job.deliveries for job in started} == {deliveries}
+            assert [job.deliveries for job in started] == deliveries
     with sessions.begin() as session:
         jobs.finish(session, ["job-1", "job-3"], "done")
         assert [jobs.get(session, f"job-{n}").status for n in (1, 2, 3)] == [
@@ -119,12 +119,17 @@ def test_a_message_without_a_row_makes_the_row(sessions):
     assert (job.status, job.deliveries, job.upstream) == ("running", 1, {"n": 1})
 
 
-def test_every_delivery_counts(sessions):
+def test_every_delivery_counts_whose_worker_was_lost(sessions):
     with sessions.begin() as session:
         a_job(session)
-    for expected in (1, 2, 3):
+    for lost, expected in ((), 1), (["job-1"], 2), ((), 2), (["job-1"], 3):
         with sessions.begin() as session:
-            assert jobs.start(session, [ASKED])[0].deliveries == expected
+            assert jobs.start(session, [ASKED], redelivered=lost)[0].deliveries == expected
+
+
+def test_the_first_delivery_is_the_first_though_the_message_was_in_other_hands(sessions):
+    with sessions.begin() as session:
+        assert jobs.start(session, [ASKED], redelivered=["job-1"])[0].deliveries == 1
 
 
 def test_a_finished_job_that_is_delivered_again_stays_done(sessions):
@@ -133,7 +138,7 @@ def test_a_finished_job_that_is_delivered_again_stays_done(sessions):
         jobs.finish(session, ["job-1"], "done")
     with sessions.begin() as session:
         job = jobs.start(session, [ASKED])[0]
-    assert (job.status, job.deliveries) == ("done", 2)
+    assert (job.status, job.deliveries) == ("done", 1)
 
 
 def test_a_failed_job_that_is_delivered_again_runs_again(sessions):
@@ -144,12 +149,13 @@ def test_a_failed_job_that_is_delivered_again_runs_again(sessions):
         assert jobs.start(session, [ASKED])[0].status == "running"
 
 
-def test_workers_that_hold_the_same_message_are_both_counted(sessions):
+@pytest.mark.parametrize(("lost", "expected"), [((), 1), (("job-1",), 5)])
+def test_the_same_job_in_many_hands_counts_only_what_was_lost(sessions, lost, expected):
     def start() -> None:
         barrier.wait()
         try:
             with sessions.begin() as session:
-                jobs.start(session, [ASKED])[0]
+                jobs.start(session, [ASKED], redelivered=lost)[0]
         except Exception as error:
             failures.append(error)
 
@@ -162,7 +168,7 @@ def test_workers_that_hold_the_same_message_are_both_counted(sessions):
         thread.join()
     assert failures == []
     with sessions.begin() as session:
-        assert jobs.get(session, "job-1").deliveries == 5
+        assert jobs.get(session, "job-1").deliveries == expected
 
 
 @pytest.mark.parametrize("status", ["done", "failed"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis
+from celery.worker import state
 from kombu import Connection
 from kombu.transport import redis as kombu_redis
 
@@ -198,12 +199,23 @@ def test_what_is_to_wait_is_put_on_its_list_when_it_is_due(broker, channel, sett
     assert not message["properties"]["delivery_info"].get("redelivered")
 
 
-def test_what_a_worker_returns_itself_is_not_marked(broker, channel, send) -> None:
+def test_what_a_worker_returns_when_it_stops_is_not_marked(
+    broker, channel, send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send("a")
+    channel._taken(*take(redis.Redis(connection_pool=channel.pool), channel))
+    monkeypatch.setattr(state, "should_stop", 0)
+    channel.qos.restore_unacked()
+    assert not json.loads(broker.lindex("q", 0))["properties"]["delivery_info"]["redelivered"]
+
+
+def test_what_a_killed_child_of_the_pool_held_is_marked(broker, channel, send) -> None:
+    """Celery rejects it on the child's behalf."""
     send("a")
     take(broker, channel)
     (tag,) = broker.zrange(INDEX, 0, -1)
     channel.qos.reject(tag, requeue=True)
-    assert not json.loads(broker.lindex("q", 0))["properties"]["delivery_info"]["redelivered"]
+    assert json.loads(broker.lindex("q", 0))["properties"]["delivery_info"]["redelivered"]
 
 
 def test_what_is_no_envelope_is_kept_where_nobody_trips_over_it(broker, channel, send) -> None:

@@ -267,10 +267,11 @@ def test_a_job_whose_workers_keep_dying_is_set_aside(
         def embed(self, images: Any, *, exact: bool = False) -> Any:
             raise Killed
 
-    for _ in range(3):
+    for lost in (False, True, True):
         with pytest.raises(Killed):
-            run(request, embedder=Deadly(), max_deliveries=3)
+            run(replace(request, redelivered=lost), embedder=Deadly(), max_deliveries=3)
     assert job_of(sessions).deliveries == 3
+    request = replace(request, redelivered=True)
     outcome = run(request, embedder=Deadly(), max_deliveries=3)
     assert outcome.error_code == "poison"
     assert "3 workers" in str(outcome.error_message)

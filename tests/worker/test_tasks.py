@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import redis
+from celery.app.task import Context
 from celery.exceptions import Reject
 
 from storage.errors import StoreUnavailable
-from worker import client, metrics, tasks
+from worker import metrics, tasks
 from worker.app import make_app
 from worker.broker import LATER
 from worker.delivery import Again
-from worker.errors import BrokerUnavailable, UnsafePool
 from worker.settings import Settings
 
 Delivered = list[tuple[dict[str, Any], int]]
@@ -25,7 +25,9 @@ def delivered(monkeypatch: pytest.MonkeyPatch) -> Delivered:
     """What the task hands on, instead of a job being done."""
     found: Delivered = []
 
-    def deliver(message: dict[str, Any], _runtime: object, *, retries: int) -> None:
+    def deliver(
+        message: dict[str, Any], _runtime: object, *, retries: int, redelivered: bool
+    ) -> None:
         found.append((message, retries))
 
     monkeypatch.setattr(tasks, "deliver", deliver)
@@ -136,58 +138,18 @@ def test_a_retry_is_counted_by_its_reason(app: Any, monkeypatch: pytest.MonkeyPa
     assert count() == before + 1
 
 
-def test_messages_whose_holder_died_are_handled_one_at_a_time() -> None:
-    def task(redelivered: bool) -> Any:
-        info = {"redelivered": redelivered}
-        return SimpleNamespace(request=SimpleNamespace(delivery_info=info, kwargs={}))
-
-    before = metrics.REGISTRY.get_sample_value("sigctl_redeliveries_total") or 0
-    with tasks._alone_if_suspect(task(True)):
-        assert tasks._suspects.locked()
-        with tasks._alone_if_suspect(task(False)):
-            pass
-    assert not tasks._suspects.locked()
-    assert metrics.REGISTRY.get_sample_value("sigctl_redeliveries_total") == before + 1
-
-
-def test_a_requeue_without_a_broker_is_logged_and_tried_at_the_next_beat(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_messages_whose_holder_died_are_handled_one_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail() -> list[str]:
-        raise BrokerUnavailable("The broker does not answer.")
+    alone: list[tuple[bool, bool]] = []
 
-    monkeypatch.setattr(client, "requeue", fail)
-    tasks.requeue.apply().get()
-    assert "requeue_failed" in caplog.text
+    def deliver(*_: Any, retries: int, redelivered: bool) -> None:
+        alone.append((redelivered, tasks._suspects.locked()))
 
-
-def test_prefork_children_may_not_use_cuda() -> None:
-    with pytest.raises(UnsafePool, match="a CUDA context does not survive a fork"):
-        tasks.refuse_cuda_in_children("cuda:0")
-    tasks.refuse_cuda_in_children("cpu")
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_an_automatic_device_is_refused_only_where_it_would_be_cuda(
-    there: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    if there:
-        with pytest.raises(UnsafePool):
-            tasks.refuse_cuda_in_children("auto")
-    else:
-        tasks.refuse_cuda_in_children("auto")
-
-
-def test_a_worker_says_at_its_start_what_others_can_read(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    settings = Settings(broker_url="redis://:hush@redis.example/0")
-    monkeypatch.setattr(tasks, "get_runtime", lambda: SimpleNamespace(settings=settings))
-    monkeypatch.setattr(tasks, "_load", lambda: None)
-    tasks._check_before_start(sender=SimpleNamespace(pool_cls="threads", app=make_app(settings)))
-    assert "not_encrypted" in caplog.text
-    assert "The password of Redis crosses the network to redis.example unencrypted" in caplog.text
-    assert "hush" not in caplog.text
+    monkeypatch.setattr(tasks, "deliver", deliver)
+    monkeypatch.setattr(tasks, "get_runtime", lambda: None)
+    for redelivered in (True, False):
+        tasks.verify.request_stack.push(Context(delivery_info={"redelivered": redelivered}))
+        tasks.verify.run(job_id="j")
+        tasks.verify.request_stack.pop()
+    assert alone == [(True, True), (False, False)]

@@ -130,7 +130,7 @@ def _row(job: Job, code: str | None) -> tuple[object, ...]:
         show.when(job.updated_at),
         show.head(job.id),
         show.head(job.signer_id, 24),
-        show.tail(job.document, 20),
+        show.tail(job.document, 16),
         code or job.status,
         job.deliveries,
     )

@@ -89,8 +89,10 @@ class FakeEmbedder:
             raise ImageTooLarge("The image declares more pixels than the limit allows.")
         if data == BLANK:
             raise BlankImage("The image holds no ink.")
-        canvas = np.zeros((1, self.preprocessing.height, self.preprocessing.width), np.float32)
-        canvas[0, 0, 0] = float(data.removeprefix(MAGIC).split()[0])
+        angle = float(data.removeprefix(MAGIC).split()[0])
+        canvas = np.ones((1, self.preprocessing.height, self.preprocessing.width), np.float32)
+        canvas[0, 1:, round(40 * angle) % self.preprocessing.width] = -1  # a line of its own
+        canvas[0, 0, 0] = angle
         return canvas
 
     def examine(self, data: bytes, *, max_pixels: int = 100_000_000) -> Specimen:

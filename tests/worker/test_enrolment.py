@@ -197,9 +197,13 @@ def test_a_near_duplicate_is_refused_whether_it_comes_together_or_later(run: Enr
     assert fates(report) == [Fate.ADDED, Fate.REFUSED]
     assert report.images[1].code == "near_duplicate"
     assert "a.png" in (report.images[1].reason or "")
-    [later] = run(("later.png", ink(0.1))).images
+    [later] = run(("later.png", ink(0, "saved once more"))).images
     assert (later.fate, later.code) == (Fate.REFUSED, "near_duplicate")
     assert f"reference {report.images[0].reference_id}" in (later.reason or "")
+
+
+def test_a_close_specimen_of_other_strokes_is_no_duplicate(run: Enroll) -> None:
+    assert fates(run(("a.png", ink(0)), ("b.png", ink(0.1)))) == [Fate.ADDED, Fate.ADDED]
 
 
 def test_a_near_duplicate_of_an_image_that_is_gone_cannot_be_told_and_is_accepted(
@@ -209,7 +213,7 @@ def test_a_near_duplicate_of_an_image_that_is_gone_cannot_be_told_and_is_accepte
     with sessions() as session:
         uri = references.of_signer(session, "ada")[0].uri
     Path(uri.removeprefix("file://")).unlink()
-    assert fates(run(("later.png", ink(0.1)))) == [Fate.ADDED]
+    assert fates(run(("later.png", ink(0, "saved again")))) == [Fate.ADDED]
 
 
 def test_the_odd_one_of_a_set_is_warned_of_and_the_others_are_not(run: Enroll) -> None:

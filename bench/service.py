@@ -69,6 +69,7 @@ class Service:
             sessions=runtime.sessions,
             images=runtime.images,
             embedder=runtime.embedder,
+            force=True,  # corpora hold near duplicates, and benches repeat their pictures
         )
         if report.references != len(images):
             sys.exit(f"{signer} has {report.references} references, not {len(images)}.")

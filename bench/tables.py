@@ -133,7 +133,9 @@ def _enrolment(found: Result) -> Iterator[str]:
     yield ""
     yield (
         f"{found['signers']} signers with {found['images']} images each: {found['seconds']:.0f} s, "
-        f"{found['images_per_second']:.0f} images/s."
+        f"{found['images_per_second']:.0f} images/s; "
+        f"{100 * found['overhead']['median']:.0f} % more than decoding and embedding the same "
+        "images (median of rounds)."
     )
 
 

@@ -1,7 +1,7 @@
 """Running a trained network: the embedder that the service uses, and the seed's two helpers."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from .errors import ModelError
 from .preprocess import MAX_PIXELS, Preprocessing, Region, preprocess
 from .scoring import Scoring
 from .siamese import SiameseNet
+from .specimen import Specimen, examine
 
 
 class DeviceUnavailable(ModelError):
@@ -42,7 +43,8 @@ are measured; other hands may move a little farther."""
 
 
 Decode = Callable[..., NDArray[np.float32]]
-"""What stands in for `preprocess`, with its arguments, results and errors."""
+Examine = Callable[..., Specimen]
+"""What stands in for `preprocess` and `examine`, with their arguments, results and errors."""
 
 
 class Embedder:
@@ -51,8 +53,8 @@ class Embedder:
     `engine` is the fast way to run it, made when first asked for, and `tolerance` by how much a
     score may thereby differ from the reference's, in units of distance. With `exact` there is the
     reference only. A processor works on `lanes` batches at a time, one on each core unless given.
-    `source` says where the checkpoint came from; `decode` is who prepares documents, this process
-    itself unless given.
+    `source` says where the checkpoint came from; `decode` and `examine` are who prepares documents
+    and specimens, this process itself unless given.
     """
 
     def __init__(
@@ -64,12 +66,13 @@ class Embedder:
         exact: bool = False,
         lanes: int | None = None,
         decode: Decode = preprocess,
+        examine: Examine = examine,
     ) -> None:
         self.checkpoint = checkpoint
         self.source = source
         self.device = device
         self.model = build_model(checkpoint, device)
-        self._decode = decode
+        self._decode, self._examine = decode, examine
         self._lanes = lanes or cores()
         self._reference = reference_engine(self.model, device, self._lanes)
         self._chosen: tuple[Engine, float] | None = (self._reference, 0.0) if exact else None
@@ -109,6 +112,11 @@ class Embedder:
         return self.checkpoint.scoring
 
     @property
+    def provenance(self) -> Mapping[str, Any]:
+        """How the model came about and what it was measured to do."""
+        return self.checkpoint.provenance
+
+    @property
     def backbone(self) -> str:
         """timm name of the backbone."""
         return self.checkpoint.backbone
@@ -135,6 +143,10 @@ class Embedder:
         how = self.preprocessing
         return self._decode(data, how, page=page, region=region, max_pixels=max_pixels)
 
+    def examine(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Specimen:
+        """Specimen bytes -> network input with what the page measures; raises the same."""
+        return self._examine(data, self.preprocessing, max_pixels=max_pixels)
+
     def embed(
         self,
         images: Sequence[NDArray[np.float32]] | NDArray[np.float32],
@@ -156,6 +168,7 @@ def load_embedder(
     exact: bool = False,
     lanes: int | None = None,
     decode: Decode = preprocess,
+    examine: Examine = examine,
     sha256: str | None = None,
 ) -> Embedder:
     """Load a checkpoint, of this sha256 if given, onto a device.
@@ -164,7 +177,15 @@ def load_embedder(
     """
     checkpoint = load_checkpoint(path, sha256=sha256)
     where = choose_device(device)
-    return Embedder(checkpoint, where, source=str(path), exact=exact, lanes=lanes, decode=decode)
+    return Embedder(
+        checkpoint,
+        where,
+        source=str(path),
+        exact=exact,
+        lanes=lanes,
+        decode=decode,
+        examine=examine,
+    )
 
 
 def load_model_for_infer(

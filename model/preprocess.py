@@ -9,6 +9,7 @@ and the name and version of what it did travel in the checkpoint.
 import io
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -121,11 +122,18 @@ def preprocess(
     Raises UnreadableImage, ImageTooLarge, DecodingTooLarge, PageNotFound, RegionOutside or
     BlankImage.
     """
-    try:
+    with memory_errors():
         grey = decode_grey(data, page=page, max_pixels=max_pixels)
         if region is not None:
             grey = crop_region(grey, region)
         return from_grey(grey, how)
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Raise DecodingTooLarge in place of what Python and OpenCV raise without memory."""
+    try:
+        yield
     except MemoryError as error:
         raise _too_large() from error
     except Exception as error:

@@ -18,6 +18,8 @@ __all__ = ["Images", "S3Config"]
 BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 SHOWN = 200
+MOST_LISTED = 100_000
+"""Objects of one prefix."""
 
 
 class Images:
@@ -57,13 +59,26 @@ class Images:
         """
         if uri.startswith("file:"):
             return files.read(_path(uri), self._roots, shown(uri), self._max_bytes)
-        bucket, key = _bucket_and_key(uri)
+        bucket, key = self._allowed(uri)
         if not key:
             raise InvalidUri(f"{shown(uri)} names no object in the bucket")
+        return self._s3.read(bucket, key, self._max_bytes)
+
+    def list(self, prefix: str) -> list[str]:
+        """The URIs of the objects below `s3://bucket/prefix/`, at most `MOST_LISTED`, sorted.
+
+        Raises InvalidUri, ImageForbidden, ImageNotFound, StoreRefused, StoreUnavailable.
+        """
+        bucket, key = self._allowed(prefix)
+        return sorted(f"s3://{bucket}/{key}" for key in self._s3.list(bucket, key, MOST_LISTED))
+
+    def _allowed(self, uri: str) -> tuple[str, str]:
+        """Bucket and key of a URI that may be read."""
+        bucket, key = _bucket_and_key(uri)
         # With the closing slash, so that `scans/2026` does not open `scans/2026-private`.
         if not f"{bucket}/{key}".startswith(self._places):
             raise ImageForbidden(f"{shown(uri)} lies outside the buckets that may be read")
-        return self._s3.read(bucket, key, self._max_bytes)
+        return bucket, key
 
     def put(self, data: bytes, *, suffix: str = "") -> str:
         """Keeps the bytes under their sha256 and returns the URI; the same bytes, the same URI.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import CursorResult, delete, exists, select, update
+from sqlalchemy import CursorResult, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from storage import models, signers, vectors
-from storage.database import insert_new
+from storage.database import insert_new, upsert
 from storage.errors import InvalidVector, ModelMismatch, NoReferences, UnknownReference
 from storage.tables import Embedding, Reference, Signer, utc_now
 
@@ -50,6 +51,74 @@ def add(
     return session.scalars(query).one(), created
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Specimen:
+    """An image in the store, as one model sees it: `vector` has shape (D,)."""
+
+    uri: str
+    sha256: str
+    source: str | None
+    vector: NDArray[np.floating]
+
+
+def enrol(
+    session: Session, signer_id: str, model_id: str, offered: Sequence[Specimen]
+) -> dict[str, tuple[int, bool]]:
+    """As `add` and `put_embedding` do for each, in a few statements: number and novelty by hash.
+
+    Raises UnknownSigner, SignerRetired, UnknownModel, InvalidVector.
+    """
+    signers.get(session, signer_id)
+    models.get(session, model_id)
+    signers.changed(session, signer_id)  # first: it makes others who enrol the signer wait
+    specimens: dict[str, Specimen] = {}
+    for specimen in offered:
+        specimens.setdefault(specimen.sha256, specimen)  # the first stands
+    packed = {sha256: vectors.pack(one.vector) for sha256, one in specimens.items()}
+    if not specimens:
+        return {}
+    new = _insert_references(session, signer_id, list(specimens.values()))
+    rows = select(Reference.sha256, Reference.id).where(
+        Reference.signer_id == signer_id, Reference.sha256.in_(specimens)
+    )
+    numbers = {row.sha256: row.id for row in session.execute(rows)}
+    seen = [
+        {
+            "reference_id": number,
+            "model_id": model_id,
+            "vector": packed[sha256],
+            "dimensions": len(specimens[sha256].vector),
+        }
+        for sha256, number in numbers.items()
+    ]
+    insert = upsert(session, Embedding).values(seen)
+    session.execute(insert.on_conflict_do_nothing(index_elements=["reference_id", "model_id"]))
+    return {sha256: (number, sha256 in new) for sha256, number in numbers.items()}
+
+
+def _insert_references(session: Session, signer_id: str, specimens: Sequence[Specimen]) -> set[str]:
+    """The hashes that were brought into use: new ones, and retired ones that are restored."""
+    rows = [
+        {"signer_id": signer_id, "uri": one.uri, "sha256": one.sha256, "source": one.source}
+        for one in specimens
+    ]
+    insert = upsert(session, Reference).values(rows)
+    insert = insert.on_conflict_do_nothing(index_elements=["signer_id", "sha256"])
+    new = set(session.scalars(insert.returning(Reference.sha256)))
+    standing = [one.sha256 for one in specimens if one.sha256 not in new]
+    if standing:
+        restored = (
+            update(Reference)
+            .where(Reference.signer_id == signer_id, Reference.sha256.in_(standing))
+            .where(Reference.retired_at.is_not(None))
+            .values(retired_at=None)
+            .returning(Reference.sha256)
+            .execution_options(synchronize_session=False)
+        )
+        new |= set(session.scalars(restored))
+    return new
+
+
 def of_signer(session: Session, signer_id: str, *, retired: bool = False) -> list[Reference]:
     """The signer's live references, oldest first; with `retired`, those out of use as well."""
     query = select(Reference).where(Reference.signer_id == signer_id).order_by(Reference.id)
@@ -63,6 +132,17 @@ def retire(session: Session, reference_id: int) -> Reference:
     reference = _get(session, reference_id)
     if reference.retired_at is None:
         reference.retired_at = utc_now()
+        session.flush()
+        signers.changed(session, reference.signer_id)
+    return reference
+
+
+def restore(session: Session, reference_id: int) -> Reference:
+    """Puts a retired reference back into use. Raises UnknownReference, SignerRetired."""
+    reference = _get(session, reference_id)
+    signers.get(session, reference.signer_id)
+    if reference.retired_at is not None:
+        reference.retired_at = None
         session.flush()
         signers.changed(session, reference.signer_id)
     return reference
@@ -111,6 +191,18 @@ def put_embedding(
     }
     if insert_new(session, Embedding, values, "reference_id", "model_id"):
         signers.changed(session, reference.signer_id)
+
+
+def count(session: Session, signer_id: str, model_id: str) -> int:
+    """How many live references of the signer this model can compare with."""
+    found = session.scalar(
+        select(func.count())
+        .select_from(Reference)
+        .join(Embedding, Embedding.reference_id == Reference.id)
+        .where(Reference.signer_id == signer_id, Reference.retired_at.is_(None))
+        .where(Embedding.model_id == model_id)
+    )
+    return found or 0
 
 
 def embeddings(session: Session, signer_id: str, model_id: str) -> ReferenceSet:

@@ -85,6 +85,15 @@ class S3:
         with _s3_errors(f"s3://{bucket}/{key}"):
             self.client().put_object(Bucket=bucket, Key=key, Body=data)
 
+    def list(self, bucket: str, prefix: str, most: int) -> list[str]:
+        """The keys that begin with the prefix, at most so many, in the store's order."""
+        with _s3_errors(f"s3://{bucket}/{prefix}"):
+            pages = self.client().get_paginator("list_objects_v2")
+            found = pages.paginate(
+                Bucket=bucket, Prefix=prefix, PaginationConfig={"MaxItems": most}
+            )
+            return [item["Key"] for page in found for item in page.get("Contents", ())]
+
     def delete(self, bucket: str, key: str) -> None:
         """Removes the object; harmless when it is gone already. A versioned bucket keeps it."""
         with _s3_errors(f"s3://{bucket}/{key}"):

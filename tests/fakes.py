@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,22 @@ from numpy.typing import NDArray
 from model.errors import BlankImage, ImageTooLarge, PageNotFound, RegionOutside, UnreadableImage
 from model.preprocess import Preprocessing
 from model.scoring import Scoring
+from model.specimen import Measures, Specimen
 
 EMBEDDING_SIZE = 512
 MAGIC = b"fake:"
 BLANK = MAGIC + b"blank"
 
 
+WHOLE = Measures(long=400, strokes=4, crossings=0, crossed=0, beside=0, above=0)
+"""What a page measures that nothing is wrong with."""
+
+
 def ink(angle: float, note: str = "") -> bytes:
     """A document whose embedding lies at `angle` (radians) from that of `ink(0)`.
 
-    Two documents at angles a and b are 2 sin(|a - b| / 2) apart; `note` changes the bytes only.
+    Two documents at angles a and b are 2 sin(|a - b| / 2) apart. `note` changes the bytes; with
+    "coarse" in it a specimen is of doubtful resolution, with "tiny" of one too low.
     """
     return MAGIC + f"{angle!r} {note}".encode()
 
@@ -52,6 +58,7 @@ class FakeEmbedder:
     threshold: float = 0.5
     tolerance: float = 0.0
     engine: FakeEngine = field(default_factory=FakeEngine)
+    provenance: dict[str, Any] = field(default_factory=dict)
     prepared: int = 0
     embedded: int = 0
 
@@ -82,9 +89,16 @@ class FakeEmbedder:
             raise ImageTooLarge("The image declares more pixels than the limit allows.")
         if data == BLANK:
             raise BlankImage("The image holds no ink.")
-        canvas = np.zeros((1, self.preprocessing.height, self.preprocessing.width), np.float32)
-        canvas[0, 0, 0] = float(data.removeprefix(MAGIC).split()[0])
+        angle = float(data.removeprefix(MAGIC).split()[0])
+        canvas = np.ones((1, self.preprocessing.height, self.preprocessing.width), np.float32)
+        canvas[0, 1:, round(40 * angle) % self.preprocessing.width] = -1  # a line of its own
+        canvas[0, 0, 0] = angle
         return canvas
+
+    def examine(self, data: bytes, *, max_pixels: int = 100_000_000) -> Specimen:
+        canvas = self.prepare(data, max_pixels=max_pixels)
+        long = 50.0 if b"tiny" in data else 120.0 if b"coarse" in data else WHOLE.long
+        return Specimen(canvas=canvas, measures=replace(WHOLE, long=long))
 
     def embed(
         self,

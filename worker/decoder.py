@@ -7,7 +7,8 @@ no secret, no second open file. `worker.sandbox` starts it and speaks to it over
 its standard input:
 
     question   lengths of the description and of the document; the description in JSON; the document
-    answer     a status, the length of what follows; the grey canvas (H, W), or a sentence
+    answer     a status, the length of what follows; the grey canvas (H, W), of a specimen with its
+               measures, or a sentence
 """
 
 from __future__ import annotations
@@ -40,9 +41,11 @@ from model.errors import (
     UnreadableImage,
 )
 from model.preprocess import Preprocessing, preprocess, to_pixels
+from model.specimen import examine
 
 QUESTION = struct.Struct("<IQ")
 ANSWER = struct.Struct("<BI")
+MEASURES = struct.Struct("<6d")
 DONE, FAILED = 0, 255
 REFUSALS: tuple[type[ModelError], ...] = (
     UnreadableImage,
@@ -98,6 +101,10 @@ def receive(peer: socket.socket, size: int, deadline: float | None = None) -> by
 def _decoded(data: bytes, question: dict[str, Any]) -> tuple[int, bytes]:
     try:
         how = Preprocessing(**question.pop("how"))
+        if question.pop("measured", False):
+            found = examine(data, how, **question)
+            measures = MEASURES.pack(*found.measures.as_tuple())
+            return DONE, to_pixels(found.canvas).tobytes() + measures
         return DONE, to_pixels(preprocess(data, how, **question)).tobytes()
     except REFUSALS as error:
         return 1 + REFUSALS.index(type(error)), str(error).encode(errors="replace")[:SENTENCE]

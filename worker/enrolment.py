@@ -1,65 +1,43 @@
 """Enrolling a signer: images become references in the store, each with its embedding.
 
-Doing it again is harmless, and is also how a signer moves to another model: whatever the model
-in use has not embedded yet is embedded from the store.
+Each is looked at first (docs/enrolment.md) and accepted, accepted with a warning, or refused with
+the reason. Doing it again is harmless, and is also how a signer moves to another model: whatever
+the model in use has not embedded yet is embedded from the store.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from model.errors import CheckpointError, ModelError
+from model.expectation import Consistency, consistency
 from model.preprocess import MAX_PIXELS
-from storage import references, signers
+from storage import chain, references, signers
+from storage.chain import Event
 from storage.database import Sessions
-from storage.errors import ImageAltered, StorageError, Transient, UnknownSigner
 from storage.images import Images
-from storage.tables import Embedding, Reference
+from storage.tables import FORCED
+from worker import standing
+from worker.inspection import Inspection
 from worker.logs import get_logger
+from worker.offers import Accepted, Examined, Fate, ImageReport, examine
+from worker.register import Register
+from worker.standing import Vector, Work
 from worker.transactions import register_model, transaction
 
 if TYPE_CHECKING:
     from model.inference import Embedder
 
-Vector = NDArray[np.float32]
-
-Result = TypeVar("Result")
+__all__ = ["EnrolReport", "Fate", "ImageReport", "enroll"]
 
 TOGETHER = 8
 """Images prepared and embedded at a time."""
 
 log = get_logger(__name__)
-
-
-class Fate(StrEnum):
-    """What became of an image that was offered for enrolment."""
-
-    ADDED = "added"
-    ALREADY = "already enrolled"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageReport:
-    """What became of one image. `code` and `reason` are set where it was refused."""
-
-    source: str
-    fate: Fate
-    sha256: str
-    reference_id: int | None = None
-    code: str | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +46,7 @@ class EnrolReport:
 
     `references` counts the live ones that the model in use can compare with; `re_embedded`
     those of earlier enrolments that it had not seen yet; `lost` names those whose stored image
-    could not be embedded, with the reason.
+    could not be embedded, with the reason. A dry run reports what would have come of it.
     """
 
     signer_id: str
@@ -77,20 +55,12 @@ class EnrolReport:
     references: int
     re_embedded: int
     lost: tuple[str, ...] = ()
+    consistency: Consistency | None = None
+    dry_run: bool = False
 
     def with_fate(self, fate: Fate) -> tuple[ImageReport, ...]:
         """The images that fared so."""
         return tuple(image for image in self.images if image.fate is fate)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Specimen:
-    """An image that can be enrolled: in the store, with its embedding (D,)."""
-
-    source: str
-    sha256: str
-    uri: str
-    vector: Vector
 
 
 def enroll(
@@ -100,169 +70,143 @@ def enroll(
     sessions: Sessions,
     images: Images,
     embedder: Embedder,
+    register: Register | None = None,
+    force: bool = False,
+    dry_run: bool = False,
     max_pixels: int = MAX_PIXELS,
     progress: Callable[[str], None] | None = None,
 ) -> EnrolReport:
     """Enrol (source, bytes) pairs for a signer, who is made when new.
 
-    An image that is blank or cannot be read is refused with the reason, and the others go on.
-    `progress` is told the source of each image that is done. All rows are written in one
-    transaction at the end; with no image accepted nothing is written. Raises SignerRetired,
-    InvalidSignerId, CheckpointError, and Transient when the store or the database is away.
+    An image that is no use as a specimen is refused with the reason, and the others go on; with
+    `force` only what cannot be read or is blank is. `register` knows the other signers. With
+    `dry_run` nothing is kept. `progress` is told the source of each image that is done. All rows
+    are written in one transaction at the end; with no image accepted nothing is written. Raises
+    SignerRetired, InvalidSignerId, CheckpointError, and Transient when the store or the database
+    is away.
     """
-    signers.check_id(signer_id)
-    _refuse_retired(signer_id, sessions)
-    examined: list[_Specimen | ImageReport] = []
+    work = Work(
+        signer_id=signers.check_id(signer_id),
+        sessions=sessions,
+        images=images,
+        embedder=embedder,
+        register=register,
+        max_pixels=max_pixels,
+        force=force,
+        dry_run=dry_run,
+    )
+    rows = standing.standing(work)
+    unseen, lost = standing.embed_unseen(work, rows)
+    fellows = standing.fellows(work, rows, unseen)
+    inspection = Inspection(signer_id, fellows, embedder.scoring, register)
+    known = {row.reference.sha256: row.reference.id for row in rows if row.vector is not None}
+    examined: list[Examined] = []
     offered = iter(images_in)
     while some := list(islice(offered, TOGETHER)):
-        examined += _examine(some, images, embedder, max_pixels)
+        examined += examine(work, inspection, known, some)
         if progress is not None:
             for source, _ in some:
                 progress(source)
-    unseen, lost = _embed_unseen(signer_id, sessions, images, embedder, max_pixels)
-    with transaction(sessions) as session:
-        return _write(session, signer_id, embedder, examined, unseen, lost)
-
-
-def _refuse_retired(signer_id: str, sessions: Sessions) -> None:
-    """Say so before any work is done; the last transaction checks again."""
-    with transaction(sessions) as session:
-        try:
-            signers.get(session, signer_id)
-        except UnknownSigner:
-            return
-
-
-def _examine(
-    some: Sequence[tuple[str, bytes]], images: Images, embedder: Embedder, max_pixels: int
-) -> list[_Specimen | ImageReport]:
-    """Embed first, store second: what cannot be used leaves nothing in the store."""
-    prepared = [
-        _or_refusal(source, data, partial(embedder.prepare, data, max_pixels=max_pixels))
-        for source, data in some
-    ]
-    vectors = iter(_vectors([p for p in prepared if not isinstance(p, ImageReport)], embedder))
-    examined: list[_Specimen | ImageReport] = []
-    for (source, data), canvas in zip(some, prepared, strict=True):
-        if isinstance(canvas, ImageReport):
-            examined.append(canvas)
-            continue
-        vector, uri = next(vectors), _or_refusal(source, data, partial(images.put, data))
-        if isinstance(uri, ImageReport):
-            examined.append(uri)
-        else:
-            sha256 = hashlib.sha256(data).hexdigest()
-            examined.append(_Specimen(source=source, sha256=sha256, uri=uri, vector=vector))
-    return examined
-
-
-def _or_refusal(source: str, data: bytes, work: Callable[[], Result]) -> Result | ImageReport:
-    """What `work` returns, or why the image cannot be enrolled."""
-    try:
-        return work()
-    except (CheckpointError, Transient):
-        raise
-    except (ModelError, StorageError) as error:
-        return ImageReport(
-            source=source,
-            fate=Fate.REFUSED,
-            sha256=hashlib.sha256(data).hexdigest(),
-            code=error.code,
-            reason=str(error),
-        )
-
-
-def _embed_unseen(
-    signer_id: str, sessions: Sessions, images: Images, embedder: Embedder, max_pixels: int
-) -> tuple[dict[int, Vector], tuple[str, ...]]:
-    """Embeddings of live references that this model has not seen, and those that failed."""
-    with transaction(sessions) as session:
-        waiting = _unseen(session, signer_id, embedder.model_id)
-    vectors: dict[int, Vector] = {}
-    lost: list[str] = []
-    for reference in waiting:
-        reference_id = reference.id
-        try:
-            data = _as_enrolled(reference, images)
-            canvas = embedder.prepare(data, max_pixels=max_pixels)
-            vectors[reference_id] = _vectors([canvas], embedder)[0]
-        except (CheckpointError, Transient):
-            raise
-        except (ModelError, StorageError) as error:
-            lost.append(f"reference {reference_id}: {error}")
-            log.warning("reference_lost", reference=reference_id, code=error.code)
-    return vectors, tuple(lost)
-
-
-def _as_enrolled(reference: Reference, images: Images) -> bytes:
-    """Whoever may write to the store must not choose what a signer is compared with."""
-    data = images.fetch(reference.uri)
-    if hashlib.sha256(data).hexdigest() != reference.sha256:
-        raise ImageAltered(f"{reference.uri} is not the image that was enrolled")
-    return data
-
-
-def _unseen(session: Session, signer_id: str, model_id: str) -> list[Reference]:
-    live = references.of_signer(session, signer_id)
-    ids = [reference.id for reference in live]
-    seen = set(
-        session.scalars(
-            select(Embedding.reference_id).where(
-                Embedding.model_id == model_id, Embedding.reference_id.in_(ids)
-            )
-        )
-    )
-    return [reference for reference in live if reference.id not in seen]
-
-
-def _vectors(canvases: Sequence[NDArray[np.float32]], embedder: Embedder) -> Sequence[Vector]:
-    """In the reference arithmetic, since every later distance rests on them."""
-    return list(embedder.embed(canvases, exact=True)) if canvases else []
-
-
-def _write(
-    session: Session,
-    signer_id: str,
-    embedder: Embedder,
-    examined: list[_Specimen | ImageReport],
-    unseen: dict[int, Vector],
-    lost: tuple[str, ...],
-) -> EnrolReport:
-    usable = any(isinstance(item, _Specimen) for item in examined)
-    if usable or unseen:
-        signers.ensure(session, signer_id)
-        register_model(session, embedder)
-    for reference_id, vector in unseen.items():
-        references.put_embedding(
-            session, reference_id=reference_id, model_id=embedder.model_id, vector=vector
-        )
-    reports = tuple(_settle(session, signer_id, embedder.model_id, item) for item in examined)
-    live = references.of_signer(session, signer_id)
+    examined = [_with_distance(item, inspection) for item in examined]
+    if dry_run:
+        reports, count = list(_reports(examined, {})), len(inspection.vectors)
+    else:
+        reports, count = _written(work, examined, unseen)
     return EnrolReport(
         signer_id=signer_id,
         model_id=embedder.model_id,
-        images=reports,
-        references=len(live) - len(_unseen(session, signer_id, embedder.model_id)),
+        images=tuple(reports),
+        references=count,
         re_embedded=len(unseen),
         lost=lost,
+        consistency=_consistency(inspection.vectors, embedder),
+        dry_run=dry_run,
     )
 
 
-def _settle(
-    session: Session, signer_id: str, model_id: str, item: _Specimen | ImageReport
-) -> ImageReport:
-    """Write one specimen; a refusal passes as it is."""
+def _with_distance(item: Examined, inspection: Inspection) -> Examined:
+    """With a remark if it is far from the others, which only the whole set can tell."""
     if isinstance(item, ImageReport):
         return item
-    reference, added = references.add(
-        session, signer_id=signer_id, uri=item.uri, sha256=item.sha256, source=item.source
+    far = inspection.far(item.sha256)
+    return item if far is None else replace(item, remarks=(*item.remarks, far))
+
+
+def _consistency(found: Sequence[Vector], embedder: Embedder) -> Consistency | None:
+    return consistency(np.stack(found), embedder.scoring) if found else None
+
+
+def _written(
+    work: Work, examined: Sequence[Examined], unseen: dict[int, Vector]
+) -> tuple[list[ImageReport], int]:
+    """Write all rows in one transaction; the reports, and how many references can be used."""
+    model_id = work.embedder.model_id
+    with transaction(work.sessions) as session:
+        if unseen or any(isinstance(item, Accepted) for item in examined):
+            signers.ensure(session, work.signer_id)
+            register_model(session, work.embedder)
+        for reference_id, vector in unseen.items():
+            references.put_embedding(
+                session, reference_id=reference_id, model_id=model_id, vector=vector
+            )
+        kept = [_kept(item) for item in examined if isinstance(item, Accepted)]
+        numbers = references.enrol(session, work.signer_id, model_id, kept) if kept else {}
+        reports = list(_reports(examined, numbers))
+        chain.of(session).append(session, [_forced(work, r) for r in reports if r.forced])
+        count = references.count(session, work.signer_id, model_id)
+    _tell(work, examined, reports)
+    return reports, count
+
+
+def _forced(work: Work, report: ImageReport) -> Event:
+    """What the record keeps of a reference that was enrolled against the checks."""
+    codes = [remark.code for remark in report.remarks]
+    detail = {"reference": report.reference_id, "sha256": report.sha256, "codes": codes}
+    return Event(kind=FORCED, subject=work.signer_id, detail=detail)
+
+
+def _kept(item: Accepted) -> references.Specimen:
+    return references.Specimen(
+        uri=item.uri, sha256=item.sha256, source=item.source, vector=item.vector
     )
-    references.put_embedding(
-        session, reference_id=reference.id, model_id=model_id, vector=item.vector
-    )
+
+
+def _reports(
+    examined: Iterable[Examined], numbers: Mapping[str, tuple[int, bool]]
+) -> Iterator[ImageReport]:
+    """What became of each; a file that was offered twice was added once."""
+    told: set[str] = set()
+    for item in examined:
+        number, new = numbers.get(item.sha256, (None, True))
+        yield _report(item, added=new and item.sha256 not in told, reference_id=number)
+        if isinstance(item, Accepted):
+            told.add(item.sha256)
+
+
+def _report(item: Examined, *, added: bool, reference_id: int | None) -> ImageReport:
+    if isinstance(item, ImageReport):
+        return item
     return ImageReport(
         source=item.source,
         fate=Fate.ADDED if added else Fate.ALREADY,
         sha256=item.sha256,
-        reference_id=reference.id,
+        reference_id=reference_id,
+        remarks=item.remarks if added else (),
+        forced=item.forced and added,
     )
+
+
+def _tell(work: Work, examined: Sequence[Examined], reports: Sequence[ImageReport]) -> None:
+    """Once it stands: the register learns what is new, and the log what was doubtful."""
+    for item, report in zip(examined, reports, strict=True):
+        if not isinstance(item, Accepted) or report.reference_id is None:
+            continue
+        if work.register is not None:
+            work.register.learn(report.reference_id, work.signer_id, item.sha256, item.vector)
+        if report.remarks:
+            log.warning(
+                "enrolment_forced" if report.forced else "enrolled_with_warning",
+                signer_id=work.signer_id,
+                reference=report.reference_id,
+                codes=[remark.code for remark in report.remarks],
+            )

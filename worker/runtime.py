@@ -75,6 +75,7 @@ class Runtime:
             if self._embedder is None:
                 from model.inference import load_embedder
                 from model.preprocess import preprocess
+                from model.specimen import examine
 
                 self._embedder = load_embedder(
                     self.settings.checkpoint,
@@ -82,6 +83,7 @@ class Runtime:
                     exact=self.settings.precision == "float32",
                     lanes=self.settings.cores,
                     decode=preprocess if self.sandbox is None else self.sandbox.preprocess,
+                    examine=examine if self.sandbox is None else self.sandbox.examine,
                     sha256=self.settings.checkpoint_sha256,
                 )
             return self._embedder

@@ -17,13 +17,15 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import LifoQueue
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import DecoderCrashed, DecodingTooLarge, DecodingTooLong, ModelError
 from model.preprocess import MAX_PIXELS, Preprocessing, Region, to_range
-from worker.decoder import ANSWER, DONE, FAILED, QUESTION, REFUSALS, SENTENCE, receive
+from model.specimen import Measures, Specimen
+from worker.decoder import ANSWER, DONE, FAILED, MEASURES, QUESTION, REFUSALS, SENTENCE, receive
 from worker.errors import DecoderUnavailable
 
 MEMORY = 2 * 2**30
@@ -76,22 +78,32 @@ class Sandbox:
         as well; and DecoderUnavailable, which is not.
         """
         asked = {"how": how.as_dict(), "page": page, "region": region, "max_pixels": max_pixels}
-        question, size = json.dumps(asked).encode(), how.height * how.width
+        return _canvas(self._ask(asked, data, how.height * how.width), how)
+
+    def examine(self, data: bytes, how: Preprocessing, *, max_pixels: int = MAX_PIXELS) -> Specimen:
+        """The same as `model.specimen.examine`; raises what `preprocess` does."""
+        asked = {"how": how.as_dict(), "max_pixels": max_pixels, "measured": True}
+        size = how.height * how.width
+        answer = self._ask(asked, data, size + MEASURES.size)
+        measures = Measures.from_tuple(MEASURES.unpack(answer[size:]))
+        return Specimen(canvas=_canvas(answer[:size], how), measures=measures)
+
+    def _ask(self, asked: Mapping[str, Any], data: bytes, size: int) -> bytes:
+        question = json.dumps(asked).encode()
         child = self._places.get()
         try:
             child = self._usable(child)
             try:
-                pixels = child.ask(question, data, size)
+                return child.ask(question, data, size)
             except (DecoderCrashed, DecodingTooLarge):
                 # Only a fresh child's word is final: this one may be worn out, or was killed.
                 if child.fresh:
                     raise
                 child.kill()
                 child = self._usable(child)
-                pixels = child.ask(question, data, size)
+                return child.ask(question, data, size)
         finally:
             self._places.put(child)
-        return to_range(np.frombuffer(pixels, np.uint8).reshape(how.height, how.width))
 
     def _usable(self, child: _Child | None) -> _Child:
         if child is not None:
@@ -106,6 +118,10 @@ class Sandbox:
             if child is not None:
                 child.kill()
             self._places.put(None)
+
+
+def _canvas(pixels: bytes, how: Preprocessing) -> NDArray[np.float32]:
+    return to_range(np.frombuffer(pixels, np.uint8).reshape(how.height, how.width))
 
 
 class _Child:

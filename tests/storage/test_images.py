@@ -539,3 +539,14 @@ def test_a_store_that_is_a_file_is_one_sentence(tmp_path):
     for act in (lambda: images.put(b"ink"), images.check):
         with pytest.raises(StorageError, match="store"):
             act()
+
+
+def test_the_objects_below_an_allowed_prefix_are_listed_and_no_others(s3_place):
+    inside = [s3_place.allowed(f"ada/{name}.png", b"x") for name in ("b", "a")]
+    s3_place.allowed("adam/c.png", b"x")
+    bucket = inside[0].rpartition("/ada/")[0]
+    assert s3_place.images.list(f"{bucket}/ada/") == sorted(inside)
+    assert s3_place.images.list(f"{bucket}/nobody/") == []
+    secret = s3_place.forbidden("ada/a.png", b"x")
+    with pytest.raises(ImageForbidden):
+        s3_place.images.list(secret.removesuffix("a.png"))

@@ -252,3 +252,69 @@ def _together(actions) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def specimens(*names: str) -> list[references.Specimen]:
+    return [
+        references.Specimen(
+            uri=f"file:///store/{name}.png",
+            sha256=digest(name),
+            source=name,
+            vector=unit_vector(len(name)),
+        )
+        for name in names
+    ]
+
+
+def test_several_specimens_are_enrolled_at_once_and_only_once(sessions) -> None:
+    with sessions.begin() as session:
+        a_model(session)
+        signers.ensure(session, "ada")
+        first = references.enrol(session, "ada", MODEL_ID, specimens("b", "aa", "b"))
+        again = references.enrol(session, "ada", MODEL_ID, specimens("aa", "ccc"))
+        assert references.enrol(session, "ada", MODEL_ID, []) == {}
+        found = references.embeddings(session, "ada", MODEL_ID)
+        assert references.count(session, "ada", MODEL_ID) == 3
+    assert [first[digest(name)][1] for name in ("b", "aa")] == [True, True]
+    assert again == {
+        digest("aa"): (first[digest("aa")][0], False),
+        digest("ccc"): (again[digest("ccc")][0], True),
+    }
+    assert first[digest("b")][0] < first[digest("aa")][0]  # in the order given
+    np.testing.assert_array_equal(found.vectors, [unit_vector(n) for n in (1, 2, 3)])
+
+
+def test_enrolling_at_once_restores_what_was_retired_and_changes_the_revision(sessions) -> None:
+    with sessions.begin() as session:
+        a_model(session)
+        signers.ensure(session, "ada")
+        [(number, _)] = references.enrol(session, "ada", MODEL_ID, specimens("b")).values()
+        references.retire(session, number)
+        before = signers.revisions(session, ["ada"])["ada"]
+        restored = references.enrol(session, "ada", MODEL_ID, specimens("b"))
+        assert restored == {digest("b"): (number, True)}
+        assert signers.revisions(session, ["ada"])["ada"] > before
+        assert references.count(session, "ada", MODEL_ID) == 1
+
+
+def test_nothing_is_enrolled_at_once_for_nobody_or_by_a_model_that_is_unknown(sessions) -> None:
+    with sessions.begin() as session, pytest.raises(UnknownSigner):
+        references.enrol(session, "ada", MODEL_ID, specimens("b"))
+    with sessions.begin() as session:
+        signers.ensure(session, "ada")
+        with pytest.raises(UnknownModel):
+            references.enrol(session, "ada", MODEL_ID, specimens("b"))
+
+
+def test_a_retired_reference_is_restored_and_another_left_as_it_is(sessions) -> None:
+    with sessions.begin() as session:
+        reference = an_embedded_reference(session)
+        references.retire(session, reference.id)
+        before = signers.revisions(session, ["ada"])["ada"]
+        assert references.restore(session, reference.id).retired_at is None
+        after = signers.revisions(session, ["ada"])["ada"]
+        assert after > before
+        references.restore(session, reference.id)
+        assert signers.revisions(session, ["ada"])["ada"] == after
+        with pytest.raises(UnknownReference):
+            references.restore(session, 999)

@@ -1,19 +1,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from model.errors import CheckpointNotFound
+from model.scoring import Scoring
 from storage import references, signers
 from storage.database import Sessions
 from storage.errors import InvalidSignerId, SignerRetired, StoreUnavailable, UnknownSigner
+from storage.tables import ChainEntry
 from tests.fakes import BLANK, FakeEmbedder, Trouble, ink
 from tests.worker.conftest import Desk
-from worker.enrolment import EnrolReport, Fate, enroll
+from worker.enrolment import EnrolReport, Fate, ImageReport, enroll
+from worker.register import Register
 
 Enroll = Callable[..., EnrolReport]
 
@@ -165,3 +171,147 @@ def test_the_model_is_registered_with_all_that_a_decision_rests_on(
     assert (model.size, model.threshold) == (224, 0.5)
     assert model.preprocessing == "strokes/1 224x224"
     assert model.scoring["thresholds"] == {"1": 0.5}
+
+
+def codes(image: ImageReport) -> list[str]:
+    return [remark.code for remark in image.remarks]
+
+
+def test_a_page_of_doubtful_resolution_is_accepted_with_a_warning(run: Enroll) -> None:
+    [image] = run(("a.png", ink(0, "coarse"))).images
+    assert (image.fate, codes(image), image.forced) == (Fate.ADDED, ["low_resolution"], False)
+
+
+def test_a_page_of_too_low_a_resolution_is_refused_and_leaves_nothing_in_the_store(
+    run: Enroll, desk: Desk
+) -> None:
+    [image] = run(("a.png", ink(0, "tiny"))).images
+    assert (image.fate, image.code) == (Fate.REFUSED, "low_resolution")
+    assert image.reason is not None
+    assert "50 pixels" in image.reason
+    assert not [path for path in desk.store.rglob("*") if path.is_file()]
+
+
+def test_a_near_duplicate_is_refused_whether_it_comes_together_or_later(run: Enroll) -> None:
+    report = run(("a.png", ink(0)), ("again.png", ink(0, "saved again")))
+    assert fates(report) == [Fate.ADDED, Fate.REFUSED]
+    assert report.images[1].code == "near_duplicate"
+    assert "a.png" in (report.images[1].reason or "")
+    [later] = run(("later.png", ink(0, "saved once more"))).images
+    assert (later.fate, later.code) == (Fate.REFUSED, "near_duplicate")
+    assert f"reference {report.images[0].reference_id}" in (later.reason or "")
+
+
+def test_a_close_specimen_of_other_strokes_is_no_duplicate(run: Enroll) -> None:
+    assert fates(run(("a.png", ink(0)), ("b.png", ink(0.1)))) == [Fate.ADDED, Fate.ADDED]
+
+
+def test_a_near_duplicate_of_an_image_that_is_gone_cannot_be_told_and_is_accepted(
+    run: Enroll, sessions: Sessions
+) -> None:
+    run(("a.png", ink(0)))
+    with sessions() as session:
+        uri = references.of_signer(session, "ada")[0].uri
+    Path(uri.removeprefix("file://")).unlink()
+    assert fates(run(("later.png", ink(0, "saved again")))) == [Fate.ADDED]
+
+
+def test_the_odd_one_of_a_set_is_warned_of_and_the_others_are_not(run: Enroll) -> None:
+    report = run(("a.png", ink(0)), ("odd.png", ink(2)), ("b.png", ink(0.3)))
+    assert [codes(image) for image in report.images] == [[], ["far_from_own"], []]
+    [fitting] = run(("c.png", ink(2.3))).images
+    assert codes(fitting) == []
+
+
+@pytest.fixture
+def strict() -> FakeEmbedder:
+    """With an operating point, so that other signers can be asked."""
+    scoring = Scoring(thresholds={1: 0.5}, accept={"1%": {1: 0.3}}, reject={1: 0.8})
+    return FakeEmbedder(scoring=scoring)
+
+
+def test_a_specimen_like_another_signers_is_warned_of_and_refused_if_far_from_the_own(
+    run: Enroll, strict: FakeEmbedder
+) -> None:
+    register = Register(strict.model_id)
+    run(("a.png", ink(0)), signer="ada", embedder=strict, register=register)
+    [like] = run(("b.png", ink(0.25)), signer="bo", embedder=strict, register=register).images
+    assert (like.fate, codes(like)) == (Fate.ADDED, ["near_another"])
+    run(("c.png", ink(2)), signer="chen", embedder=strict, register=register)
+    [strange] = run(("d.png", ink(-0.2)), signer="chen", embedder=strict, register=register).images
+    assert (strange.fate, strange.code) == (Fate.REFUSED, "near_another")
+    assert "ada" in (strange.reason or "")
+
+
+def test_the_very_file_of_another_signer_is_refused(run: Enroll, embedder: FakeEmbedder) -> None:
+    register = Register(embedder.model_id)
+    run(("a.png", ink(0)), signer="ada", register=register)
+    [image] = run(("b.png", ink(0)), signer="bo", register=register).images
+    assert (image.fate, image.code) == (Fate.REFUSED, "anothers_image")
+    assert "enrolled for ada" in (image.reason or "")
+
+
+def test_force_enrols_what_the_checks_refuse_but_not_what_is_no_signature(run: Enroll) -> None:
+    report = run(("a.png", ink(0, "tiny")), ("blank.png", BLANK), force=True)
+    assert fates(report) == [Fate.ADDED, Fate.REFUSED]
+    assert (report.images[0].forced, codes(report.images[0])) == (True, ["low_resolution"])
+
+
+def test_what_was_forced_is_sealed_in_the_record_and_in_the_log(
+    run: Enroll, sessions: Sessions, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = run(("a.png", ink(0, "tiny")), ("b.png", ink(0.4)), force=True)
+    assert "enrolment_forced" in caplog.text
+    with sessions() as session:
+        [entry] = session.scalars(select(ChainEntry).where(ChainEntry.kind == "forced"))
+    assert entry.subject == "ada"
+    assert json.loads(entry.detail or "") == {
+        "reference": report.images[0].reference_id,
+        "sha256": report.images[0].sha256,
+        "codes": ["low_resolution"],
+    }
+
+
+def test_a_dry_run_reports_the_same_and_keeps_nothing(
+    run: Enroll, sessions: Sessions, desk: Desk
+) -> None:
+    images = (
+        ("a.png", ink(0)),
+        ("a again.png", ink(0)),
+        ("b.png", ink(1)),
+        ("c.png", ink(0, "tiny")),
+    )
+    dry = run(*images, dry_run=True)
+    with sessions() as session:
+        assert signers.search(session) == []
+    assert not desk.store.exists()
+    wet = run(*images)
+    assert fates(dry) == fates(wet)
+    assert (dry.references, dry.dry_run) == (wet.references, True) == (2, True)
+    assert [image.code for image in dry.images] == [image.code for image in wet.images]
+
+
+def test_what_is_enrolled_already_is_neither_decoded_nor_embedded_again(
+    run: Enroll, embedder: FakeEmbedder
+) -> None:
+    run(("a.png", ink(0)), ("b.png", ink(1)))
+    before = embedder.prepared, embedder.embedded
+    run(("a.png", ink(0)), ("b.png", ink(1)))
+    assert (embedder.prepared, embedder.embedded) == before
+
+
+def test_a_retired_reference_comes_back_when_its_image_is_enrolled_again(
+    run: Enroll, sessions: Sessions
+) -> None:
+    report = run(("a.png", ink(0)), ("b.png", ink(1)))
+    with sessions.begin() as session:
+        references.retire(session, report.images[0].reference_id or 0)
+    [image] = run(("a.png", ink(0))).images
+    assert (image.fate, image.reference_id) == (Fate.ADDED, report.images[0].reference_id)
+
+
+def test_the_report_says_how_the_references_agree(run: Enroll) -> None:
+    assert run(("a.png", ink(0))).consistency is None
+    found = run(("b.png", ink(1))).consistency
+    assert found is not None
+    assert found.spread == pytest.approx(2 * math.sin(0.5), rel=1e-5)

@@ -33,6 +33,7 @@ from model.errors import (
     UnreadableImage,
 )
 from model.preprocess import Preprocessing, preprocess
+from model.specimen import examine
 from storage.tables import Job
 from tests.model.test_preprocess import encoded, png
 from worker.delivery import Again, deliver
@@ -461,3 +462,11 @@ def test_with_no_decoders_the_worker_decodes_itself(
     assert runtime.sandbox is None
     runtime.embedder.prepare(document)
     assert decoders() == []
+
+
+def test_a_specimen_comes_back_with_the_same_canvas_and_measures(make, document):
+    found, expected = make().examine(document, HOW), examine(document, HOW)
+    np.testing.assert_array_equal(found.canvas, expected.canvas)
+    assert found.measures == expected.measures
+    with pytest.raises(UnreadableImage):
+        make().examine(b"no image", HOW)

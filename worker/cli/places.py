@@ -56,8 +56,12 @@ def _expand(place: str) -> Iterator[str]:
 
 
 def _is_image(path: Path) -> bool:
-    hidden = path.name.startswith(".")
-    return not hidden and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    return not path.name.startswith(".") and has_image_suffix(path.name) and path.is_file()
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether a file or an object is called like an image."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def region(text: str | None) -> tuple[int, int, int, int] | None:

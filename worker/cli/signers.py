@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli import opening, show
+from worker.cli import opening, review, sheet, show
 from worker.cli.options import Json, SignerId
 
 if TYPE_CHECKING:
@@ -62,7 +63,18 @@ def list_(
 
 
 @app.command("show")
-def show_(signer: SignerId, json: Json = False) -> None:
+def show_(
+    signer: SignerId,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            "--sheet",
+            metavar="FILE.png",
+            help="Draw the references in use, with their distances from each other.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Show one signer and every reference, retired ones included."""
     from storage import references, signers
 
@@ -70,6 +82,10 @@ def show_(signer: SignerId, json: Json = False) -> None:
         found = signers.get(session, signer, allow_retired=True)
         refs = references.of_signer(session, signer, retired=True)
         models = _models(session, refs)
+    if picture is not None:
+        sheet.draw(
+            signer, [reference for reference in refs if reference.retired_at is None], picture
+        )
     if json:
         show.as_json(_as_dict(found, refs, models))
         return
@@ -158,20 +174,31 @@ def erase(
 @app.command("restore")
 def restore(
     signer: SignerId,
+    reference: Annotated[
+        int | None, typer.Option(help="Restore only this reference, by its number.")
+    ] = None,
     erased: Annotated[
         bool, typer.Option("--erased", help="Also an erased one, who then has no references.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Put a retired signer back into use. A retired reference comes back by enrolling it again."""
-    from storage import signers
+    """Put a retired signer, or one retired reference, back into use."""
+    from storage import references, signers
 
     with opening.transaction() as session:
-        found = signers.restore(session, signer, erased=erased)
+        if reference is None:
+            signers.restore(session, signer, erased=erased)
+        else:
+            _check_owner(session, signer, reference)
+            references.restore(session, reference)
     if json:
-        show.as_json({"signer": found.id, "retired_at": found.retired_at})
+        show.as_json({"signer": signer, "reference": reference, "retired_at": None})
     else:
-        show.say(f"Signer {found.id} is in use.")
+        what = f"Signer {signer}" if reference is None else f"Reference {reference} of {signer}"
+        show.say(f"{what} is in use.")
+
+
+app.command("review")(review.review)
 
 
 def _check_known(signer: str) -> None:

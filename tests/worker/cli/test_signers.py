@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from PIL import Image
+
 from tests.worker.cli.conftest import Sigctl
 from worker.cli.exits import Exit
 
@@ -66,6 +68,52 @@ def test_an_unknown_signer_is_said(sigctl: Sigctl) -> None:
         done = sigctl("signers", command, "nobody")
         assert done.code == Exit.USAGE
         assert "No signer 'nobody' has been enrolled." in done.err
+
+
+def test_one_reference_is_restored(sigctl: Sigctl, enrolled: str, specimens: Path) -> None:
+    sigctl("signers", "retire", enrolled, "--reference", 1)
+    done = sigctl("signers", "restore", enrolled, "--reference", 1)
+    assert done.code == 0
+    assert "Reference 1 of ada is in use." in done.text
+    assert "3 in use, 0 retired" in sigctl("signers", "show", enrolled).text
+    assert sigctl("verify", enrolled, specimens / "1.png").code == 0
+    assert sigctl("signers", "restore", enrolled, "--reference", 9).code == Exit.USAGE
+
+
+def test_a_sheet_shows_the_references_in_use(sigctl: Sigctl, enrolled: str, here: Path) -> None:
+    sigctl("signers", "retire", enrolled, "--reference", 2)
+    done = sigctl("signers", "show", enrolled, "--sheet", "sheet.png")
+    assert done.code == 0
+    with Image.open(here / "sheet.png") as sheet:
+        assert sheet.format == "PNG"
+        two = sheet.height
+    sigctl("signers", "restore", enrolled, "--reference", 2)
+    sigctl("signers", "show", enrolled, "--sheet", "sheet.png")
+    with Image.open(here / "sheet.png") as sheet:
+        assert sheet.height > two
+
+
+def test_a_sheet_of_nothing_or_nowhere_is_said(sigctl: Sigctl, enrolled: str) -> None:
+    nowhere = sigctl("signers", "show", enrolled, "--sheet", "specimens/1.png/sheet.png")
+    assert nowhere.code == Exit.USAGE
+    for reference in (1, 2, 3):
+        sigctl("signers", "retire", enrolled, "--reference", reference)
+    nothing = sigctl("signers", "show", enrolled, "--sheet", "sheet.png")
+    assert nothing.code == Exit.USAGE
+    assert "1 to 60 specimens, not 0" in nothing.err
+
+
+def test_the_review_lists_signers_with_few_references(sigctl: Sigctl, enrolled: str) -> None:
+    done = sigctl("signers", "review")
+    assert done.code == 0
+    assert "3 references, 5 are better" in done.text
+    [found] = sigctl("signers", "review", "--json").json
+    assert found["signer_id"] == "ada"
+    assert [reason["code"] for reason in found["reasons"]] == ["few"]
+
+
+def test_a_review_of_nobody_is_said(sigctl: Sigctl) -> None:
+    assert "nothing to say against" in sigctl("signers", "review").out
 
 
 def test_an_erased_signer_is_gone_but_for_the_name_and_the_decisions(

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+
+from storage import references, signers
+from storage.database import Sessions
+from tests.builders import MODEL_ID, a_reference, an_embedded_reference, digest, unit_vector
+from worker.register import Register
+from worker.transactions import transaction
+
+
+def test_the_nearest_other_signer_is_found_with_all_their_references(sessions: Sessions) -> None:
+    register = Register(MODEL_ID, every=0)
+    with transaction(sessions) as session:
+        for seed, (signer, name) in enumerate((("ada", "a"), ("bo", "b"), ("bo", "c"))):
+            an_embedded_reference(session, signer, name, seed=seed)
+        register.catch_up(session)
+    asked = np.stack([unit_vector(0), unit_vector(2)])
+    first, second = register.nearest(asked, but="zoe")
+    assert first is not None
+    assert second is not None
+    assert (first.signer_id, second.signer_id) == ("ada", "bo")
+    np.testing.assert_array_equal(second.references, np.stack([unit_vector(1), unit_vector(2)]))
+    [other] = register.nearest(unit_vector(0)[None], but="ada")
+    assert other is not None
+    assert other.signer_id == "bo"
+
+
+def test_with_nobody_else_there_is_no_neighbour(sessions: Sessions) -> None:
+    register = Register(MODEL_ID, every=0)
+    assert register.nearest(unit_vector(0)[None], but="ada") == [None]
+    with transaction(sessions) as session:
+        an_embedded_reference(session, "ada")
+        register.catch_up(session)
+    assert register.nearest(unit_vector(0)[None], but="ada") == [None]
+
+
+def test_only_what_is_new_is_read_and_what_was_learnt_counts_once(sessions: Sessions) -> None:
+    register = Register(MODEL_ID, every=0)
+    with transaction(sessions) as session:
+        an_embedded_reference(session, "ada", "a", seed=0)
+        register.catch_up(session)
+    with transaction(sessions) as session:
+        late = an_embedded_reference(session, "bo", "b", seed=1).id
+        register.learn(late, "bo", digest("b"), unit_vector(1))
+        register.catch_up(session)
+    [found] = register.nearest(unit_vector(1)[None], but="ada")
+    assert found is not None
+    assert found.references.shape == (1, 512)
+
+
+def test_retired_references_and_signers_and_other_models_are_left_out(sessions: Sessions) -> None:
+    with transaction(sessions) as session:
+        gone = an_embedded_reference(session, "ada", "a", seed=0)
+        references.retire(session, gone.id)
+        an_embedded_reference(session, "bo", "b", seed=1)
+        signers.retire(session, "bo")
+        a_reference(session, "chen", "c")
+        register, other = Register(MODEL_ID, every=0), Register(digest("another model"))
+        register.catch_up(session)
+        other.catch_up(session)
+    assert register.nearest(unit_vector(0)[None], but="zoe") == [None]
+    assert other.nearest(unit_vector(0)[None], but="zoe") == [None]
+
+
+def test_of_more_references_than_fit_the_newest_are_kept(sessions: Sessions) -> None:
+    register = Register(MODEL_ID, most=2)
+    with transaction(sessions) as session:
+        for seed, signer in enumerate(("ada", "bo", "chen")):
+            an_embedded_reference(session, signer, signer, seed=seed)
+        register.catch_up(session)
+    [found] = register.nearest(unit_vector(0)[None], but="zoe")
+    assert found is not None
+    assert found.signer_id != "ada"
+
+
+def test_the_owner_of_a_file_is_another_signer(sessions: Sessions) -> None:
+    register = Register(MODEL_ID, every=0)
+    with transaction(sessions) as session:
+        an_embedded_reference(session, "ada", "a")
+        register.catch_up(session)
+    assert register.owner(digest("a"), but="bo") == "ada"
+    assert register.owner(digest("a"), but="ada") is None
+    assert register.owner(digest("b"), but="bo") is None
+
+
+def test_others_are_looked_at_only_every_so_often(sessions: Sessions) -> None:
+    register = Register(MODEL_ID, every=60)
+    with transaction(sessions) as session:
+        register.catch_up(session)
+        an_embedded_reference(session, "ada", "a")
+        register.catch_up(session)
+    assert register.owner(digest("a"), but="bo") is None

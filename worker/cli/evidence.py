@@ -183,7 +183,8 @@ def _tell(report: Report, keys: Keys) -> None:
 def _holds(report: Report) -> str:
     kinds = report.kinds
     parts = f"{show.count(report.decisions, 'decision')} ({kinds['adopted']:,} of them adopted)"
-    rest = f"{show.count(kinds['erasure'], 'erasure')}, {show.count(kinds['anchor'], 'anchor')}"
+    others = ("label", "erasure", "anchor")
+    rest = ", ".join(show.count(kinds[kind], kind) for kind in others)
     return f"The record holds: {show.count(report.entries, 'entry', 'entries')}, {parts}, {rest}."
 
 

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli import evidence, labels, moments, opening, record, show
+from worker.cli import drift, evidence, labels, moments, opening, record, show
 from worker.cli.exits import CommandError
 from worker.cli.job_ids import JobId, whole
 from worker.cli.options import Json
@@ -44,6 +44,7 @@ class Format(StrEnum):
 app.command("verify")(evidence.verify)
 app.command("adopt")(evidence.adopt)
 app.command("sign-off")(evidence.sign_off)
+app.command("drift")(drift.drift)
 app.command("label")(labels.label)
 app.command("labels")(labels.list_)
 

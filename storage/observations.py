@@ -60,16 +60,18 @@ def observed(
 ) -> Iterator[Observation]:
     """Decisions of the model in the order of time, and failures that came before any model.
 
-    Those name no model; they count from the model's first decision on.
+    Those name no model; they count from the model's first decision on, and until its last where
+    another model has followed.
     """
-    first = select(func.min(Decision.decided_at)).where(Decision.model_id == model_id)
-    start = session.scalar(first)
+    start, end = _reign(session, model_id)
     if start is None:
         return
     conditions = [
         or_(Decision.model_id == model_id, Decision.model_id.is_(None)),
         Decision.decided_at >= (start if since is None else max(start, since)),
     ]
+    if end is not None:
+        conditions.append(Decision.decided_at <= end)
     if until is not None:
         conditions.append(Decision.decided_at < until)
     if signer_id is not None:
@@ -80,3 +82,15 @@ def observed(
     query = query.order_by(Decision.decided_at).execution_options(yield_per=BATCH)
     with session.connection().execute(query) as rows:
         yield from map(Observation._make, rows)
+
+
+def _reign(session: Session, model_id: str) -> tuple[datetime | None, datetime | None]:
+    """When the model first decided, and when last, if another has decided since."""
+    own = Decision.model_id == model_id
+    start = session.scalar(select(func.min(Decision.decided_at)).where(own))
+    end = session.scalar(select(func.max(Decision.decided_at)).where(own))
+    if end is None:
+        return None, None
+    later = select(Decision.job_id).where(Decision.decided_at > end, Decision.model_id.is_not(None))
+    followed = session.scalar(later.limit(1)) is not None
+    return start, end if followed else None

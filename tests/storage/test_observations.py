@@ -22,6 +22,7 @@ def decided(sessions):
         an_error("2-blank"),
         a_decision("3-other", model_id=OTHER),
         a_decision("4-last", signer_id="zoe"),
+        an_error("5-after"),
     ]
     with sessions.begin() as session:
         for day, decision in enumerate(made):
@@ -36,14 +37,14 @@ def jobs(sessions, model=MODEL_ID, **how):
         return [row.job_id for row in observations.observed(session, model, **how)]
 
 
-def test_failures_before_any_model_count_from_the_models_first_decision_on(decided):
-    assert jobs(decided) == ["1-first", "2-blank", "4-last"]
+def test_failures_before_any_model_count_while_the_model_is_the_one_that_decides(decided):
+    assert jobs(decided) == ["1-first", "2-blank", "4-last", "5-after"]
     assert jobs(decided, OTHER) == ["3-other"]
     assert jobs(decided, digest("unheard of")) == []
 
 
 def test_period_and_signer_narrow(decided):
-    assert jobs(decided, since=START + timedelta(days=2)) == ["2-blank", "4-last"]
+    assert jobs(decided, since=START + timedelta(days=2)) == ["2-blank", "4-last", "5-after"]
     assert jobs(decided, until=START + timedelta(days=2)) == ["1-first"]
     assert jobs(decided, signer_id="zoe") == ["4-last"]
 

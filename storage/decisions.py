@@ -123,7 +123,7 @@ def search(session: Session, wanted: DecisionFilter) -> Iterator[Decision]:
     with ExitStack() as stack:
         streams = [
             stack.enter_context(closing(_in_order(session, replace(wanted, model_id=model))))
-            for model in _models(session, wanted.model_id)
+            for model in models_beginning(session, wanted.model_id)
         ]
         merged = merge(*streams, key=_moment, reverse=wanted.newest_first)
         yield from islice(merged, wanted.limit)
@@ -257,7 +257,7 @@ def _filtered(session: Session, wanted: DecisionFilter) -> list[ColumnElement[bo
     """The whole filter, for a question that needs no order."""
     conditions = _period(wanted) + _distances(wanted)
     for place, (column, value) in enumerate(_equal(wanted)):
-        values = _models(session, value) if column is Decision.model_id else [value]
+        values = models_beginning(session, value) if column is Decision.model_id else [value]
         found = _dropping(session, column) if place else column
         conditions.append(found.in_(values))
     return conditions
@@ -275,7 +275,7 @@ def _dropping(session: Session, column: Column) -> SQLColumnExpression[Any]:
     return expression
 
 
-def _models(session: Session, beginning: str | None) -> list[Any]:
+def models_beginning(session: Session, beginning: str | None) -> list[Any]:
     """The models on record whose digest begins so; one that is whole, or None, as it is."""
     if beginning is None or len(beginning) == DIGEST_LENGTH:
         return [beginning]

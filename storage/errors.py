@@ -125,6 +125,12 @@ class InvalidDecision(StorageError):
     code = "invalid_decision"
 
 
+class CannotLabel(StorageError):
+    """The job has no verdict that a person could confirm or correct."""
+
+    code = "cannot_label"
+
+
 class InvalidFilter(StorageError):
     """The question put to the record makes no sense."""
 

@@ -38,6 +38,7 @@ ACCEPT, REJECT, REVIEW, ERROR = VERDICTS = ("accept", "reject", "review", "error
 DECISION, ADOPTED, ERASURE, ANCHOR = ("decision", "adopted", "erasure", "anchor")
 FORCED = "forced"
 """Of entries of the chain: references enrolled against the checks."""
+LABEL = "label"
 
 # Named constraints, because a migration can only drop what it can name.
 NAMING = {
@@ -306,6 +307,7 @@ class Decision(Base):
 
 # As literals: a bound value would keep SQLite from using the index.
 ATTESTS = text(f"kind IN ('{DECISION}', '{ADOPTED}')")
+IS_LABEL = text(f"kind = '{LABEL}'")
 
 
 class ChainEntry(Base):
@@ -325,6 +327,14 @@ class ChainEntry(Base):
             unique=True,
             postgresql_where=ATTESTS,
             sqlite_where=ATTESTS,
+        ),
+        # The labels of a job, however many decisions there are; labels are few.
+        Index(
+            None,
+            "subject",
+            "recorded_at",
+            postgresql_where=IS_LABEL,
+            sqlite_where=IS_LABEL,
         ),
     )
 

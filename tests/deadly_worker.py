@@ -20,5 +20,6 @@ def deadly(self: Images, uri: str) -> bytes:
     return fetch(self, uri)
 
 
-Images.fetch = deadly  # type: ignore[method-assign]
-sys.exit(main(["worker"]))
+if __name__ == "__main__":
+    Images.fetch = deadly  # type: ignore[method-assign]
+    sys.exit(main(["worker"]))

@@ -10,8 +10,9 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli import evidence, moments, opening, record, show
+from worker.cli import drift, evidence, labels, moments, opening, record, show
 from worker.cli.exits import CommandError
+from worker.cli.job_ids import JobId, whole
 from worker.cli.options import Json
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class Format(StrEnum):
 app.command("verify")(evidence.verify)
 app.command("adopt")(evidence.adopt)
 app.command("sign-off")(evidence.sign_off)
+app.command("drift")(drift.drift)
+app.command("label")(labels.label)
+app.command("labels")(labels.list_)
 
 FILTERS = "Filters"
 
@@ -108,27 +112,28 @@ def list_(
 
 @app.command("show")
 def show_(
-    job_id: Annotated[
-        str, typer.Argument(metavar="JOB", help="The job's id, or the beginning of it.")
-    ],
+    job_id: JobId,
     json: Json = False,
 ) -> None:
     """Show everything on record about one job: the verdict and what it rests on."""
     from storage import chain, decisions, jobs
+    from storage import labels as stored_labels
 
     with opening.transaction() as session:
-        job = jobs.get(session, _whole(session, job_id.removesuffix("…")))
+        job = jobs.get(session, whole(session, job_id))
         decision = decisions.get(session, job.id)
         sources = reference_sources(session, decision) if decision else {}
         sealed = chain.entry_of(session, job.id) if decision else None
+        found_out = stored_labels.of_job(session, job.id)
     if json:
         found = record.as_dict(decision) if decision else None
-        show.as_json({"job": _job(job), "decision": found, "chain": _sealed(sealed)})
+        told = {"job": _job(job), "decision": found, "chain": _sealed(sealed)}
+        show.as_json(told | {"labels": [labels.as_dict(label) for label in found_out]})
     elif decision is None:
         show.say(f"Job {job.id} has no decision yet; it is {job.status}.")
         show.facts(_job(job))
     else:
-        _show_decision(decision, job, sources, sealed)
+        _show_decision(decision, job, sources, sealed, labels.told(found_out))
 
 
 @app.command("export")
@@ -246,34 +251,16 @@ def reference_sources(session: Session, decision: Decision | Outcome) -> dict[in
     return {id: source or uri for id, source, uri in session.execute(query)}
 
 
-def _whole(session: Session, job_id: str) -> str:
-    """The id that begins so, or the text itself when there is none or it is one already.
-
-    Raises CommandError when several begin so.
-    """
-    from sqlalchemy import select
-
-    from storage.tables import Job
-
-    if session.get(Job, job_id) is not None:  # beginnings are looked for among all jobs
-        return job_id
-    query = select(Job.id).where(Job.id.startswith(job_id, autoescape=True)).limit(3)
-    found = list(session.scalars(query.order_by(Job.id)))
-    if not found:
-        return job_id
-    if len(found) > 1:
-        raise CommandError(
-            f"Several jobs begin with {job_id!r}, {found[0]} and {found[1]} among them."
-        )
-    return found[0]
-
-
 def _show_decision(
-    decision: Decision, job: Job, sources: dict[int, str], sealed: ChainEntry | None
+    decision: Decision,
+    job: Job,
+    sources: dict[int, str],
+    sealed: ChainEntry | None,
+    label: str | None,
 ) -> None:
     nearest = sources.get(decision.nearest_reference or 0)
     place = {"page": job.page, "region": _region(job), "deliveries": job.deliveries}
-    place |= {"chain": _place(sealed)}
+    place |= {"label": label, "chain": _place(sealed)}
     show.facts(record.everything(decision, show.tail(nearest)) | place)
     if decision.distances:
         columns = (

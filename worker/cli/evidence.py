@@ -183,7 +183,12 @@ def _tell(report: Report, keys: Keys) -> None:
 def _holds(report: Report) -> str:
     kinds = report.kinds
     parts = f"{show.count(report.decisions, 'decision')} ({kinds['adopted']:,} of them adopted)"
-    nouns = {"erasure": "erasure", "forced": "forced enrolment", "anchor": "anchor"}
+    nouns = {
+        "label": "label",
+        "erasure": "erasure",
+        "forced": "forced enrolment",
+        "anchor": "anchor",
+    }
     rest = ", ".join(show.count(kinds[kind], noun) for kind, noun in nouns.items())
     return f"The record holds: {show.count(report.entries, 'entry', 'entries')}, {parts}, {rest}."
 

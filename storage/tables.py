@@ -35,10 +35,9 @@ DIGEST_LENGTH = 64
 
 QUEUED, RUNNING, DONE, FAILED = STATUSES = ("queued", "running", "done", "failed")
 ACCEPT, REJECT, REVIEW, ERROR = VERDICTS = ("accept", "reject", "review", "error")
-DECISION, ADOPTED, ERASURE, ANCHOR = ("decision", "adopted", "erasure", "anchor")
-FORCED = "forced"
-"""Of entries of the chain: references enrolled against the checks."""
-LABEL = "label"
+DECISION, ADOPTED, ANCHOR = ("decision", "adopted", "anchor")
+ERASURE, FORCED, LABEL = ("erasure", "forced", "label")
+"""Kinds of the chain's entries; forced are references that were enrolled against the checks."""
 
 # Named constraints, because a migration can only drop what it can name.
 NAMING = {

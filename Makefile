@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 TORCH := ^(torch|torchvision|triton|nvidia-|cuda-)
 PIP_AUDIT := pip-audit@2.10.1
 
-.PHONY: help demo test check bench held-out chaos fuzz reproduce lint types contracts fmt lock audit clean
+.PHONY: help demo test test-long check bench held-out chaos fuzz reproduce lint types contracts fmt lock audit clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -18,6 +18,9 @@ demo: $(VENV)/.run ## real decisions on generated signatures, no server needed
 
 test: $(VENV)/.test ## run the tests against a real Redis, PostgreSQL and S3 server
 	@$(BIN)/python -m pytest
+
+test-long: $(VENV)/.test ## the tests that are left out of `make test` because they take minutes
+	@$(BIN)/python -m pytest -m long
 
 check: $(VENV)/.check lint types contracts test ## lint, types, import contracts and tests
 

@@ -92,17 +92,16 @@ FULL = Plan(
 )
 DISK = Plan(jobs=200, seconds=40, kills=2, disk_fills=3, pause=2)
 SHORT = Plan(
-    jobs=150,
-    seconds=25,
-    kills=2,
+    jobs=100,
+    seconds=15,
+    kills=1,
     stops=1,
     redis_restarts=1,
     redis_losses=1,
     database_restarts=1,
-    clock_moves=1,
-    pause=3,
+    pause=2,
 )
-SHORT_DISK = Plan(jobs=60, seconds=10, disk_fills=1, pause=2)
+SHORT_DISK = Plan(jobs=40, seconds=5, disk_fills=1, pause=1)
 
 
 @dataclass(frozen=True, kw_only=True)

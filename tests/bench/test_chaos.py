@@ -12,9 +12,12 @@ from bench.documents import Corpus, corpus
 from bench.outages import small_disk
 from bench.upstream import questions
 
-CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "siamese_vision_mamba_tiny.pt"
-
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    # Connections of the sender that a server tore down are what the storm is about.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +35,9 @@ def check(count: Count, logs: Path) -> None:
 
 
 def test_whatever_plug_is_pulled_every_job_is_decided_once_as_in_a_calm_run(
-    signers: Corpus, tmp_path: Path
+    signers: Corpus, tmp_path: Path, tiny_checkpoint: Path
 ) -> None:
-    count = run(SHORT, signers, CHECKPOINT, seed=7, logs=tmp_path)
+    count = run(SHORT, signers, tiny_checkpoint, seed=7, logs=tmp_path)
     check(count, tmp_path)
     assert count.acts["worker killed"] == SHORT.kills
     assert count.acts["Redis restarted without its memory"] == 1
@@ -43,11 +46,14 @@ def test_whatever_plug_is_pulled_every_job_is_decided_once_as_in_a_calm_run(
     assert count.messages > count.jobs
 
 
-def test_a_full_disk_under_sqlite_loses_no_job(signers: Corpus, tmp_path: Path) -> None:
+@pytest.mark.long
+def test_a_full_disk_under_sqlite_loses_no_job(
+    signers: Corpus, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
     with small_disk() as disk:
         if disk is None:
             pytest.skip("only root may mount a small disk to fill")
-        count = run(SHORT_DISK, signers, CHECKPOINT, seed=7, disk=disk, logs=tmp_path)
+        count = run(SHORT_DISK, signers, tiny_checkpoint, seed=7, disk=disk, logs=tmp_path)
     check(count, tmp_path)
     assert count.acts == {"disk filled": 1}
 

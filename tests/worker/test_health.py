@@ -188,6 +188,7 @@ def test_while_the_database_is_away_the_worker_is_not_ready_but_live(watched: Wa
     assert watched.value("sigctl_part_ready", part="database") == 1
 
 
+@pytest.mark.long
 def test_while_the_store_is_away_the_worker_is_not_ready_and_counts_its_retries(
     watched: Watched, document: str
 ) -> None:
@@ -200,6 +201,7 @@ def test_while_the_store_is_away_the_worker_is_not_ready_and_counts_its_retries(
     watched.await_ready()
 
 
+@pytest.mark.long
 def test_while_the_broker_is_away_the_worker_is_not_ready_but_live(watched: Watched) -> None:
     watched.redis.stop()
     watched.await_ready(
@@ -210,6 +212,7 @@ def test_while_the_broker_is_away_the_worker_is_not_ready_but_live(watched: Watc
     watched.await_ready()
 
 
+@pytest.mark.long
 def test_a_broker_that_hangs_does_not_make_the_worker_look_dead(
     watched: Watched, document: str
 ) -> None:
@@ -272,6 +275,7 @@ def test_the_doctor_asks_the_running_workers(watched: Watched) -> None:
         assert broker.hlen("unacked") == 0  # the answer is not held for anybody
 
 
+@pytest.mark.long
 def test_the_doctor_sees_that_two_workers_use_different_models(
     watched: Watched, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -292,6 +296,7 @@ def test_the_doctor_sees_that_two_workers_use_different_models(
     assert "on second@" in warning
 
 
+@pytest.mark.long
 def test_without_a_database_the_doctor_still_tells_of_the_workers(watched: Watched) -> None:
     watched.postgres.stop()
     done = watched.doctor()
@@ -354,6 +359,7 @@ def test_every_line_of_the_log_is_json_and_names_the_job_that_it_is_about(
     assert names.count("try_failed") == 4
 
 
+@pytest.mark.long
 def test_in_prefork_the_parent_answers_for_its_loop_and_its_servers(
     watched: Watched, document: str
 ) -> None:

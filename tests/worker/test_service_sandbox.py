@@ -16,7 +16,10 @@ __all__ = ["document", "pictures", "service"]  # fixtures
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
 
 
-@pytest.mark.parametrize("pool", ["threads", "solo", "prefork"])
+LONG = [pytest.param(pool, marks=pytest.mark.long) for pool in ("solo", "prefork")]
+
+
+@pytest.mark.parametrize("pool", ["threads", *LONG])
 def test_a_bomb_among_documents_fails_alone_in_every_pool_and_no_decoder_is_left(
     service: Service, document: str, pool: str
 ) -> None:

@@ -114,6 +114,7 @@ def test_every_setting_that_holds_a_secret_is_known_here() -> None:
     assert not leaks(repr(settings) + str(settings) + repr(settings.describe()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_no_command_prints_a_secret_while_the_servers_are_away(
     run: Run, command: list[str], monkeypatch: pytest.MonkeyPatch
@@ -144,6 +145,7 @@ def test_no_command_prints_a_secret_that_the_servers_refuse(
     assert not leaks(run(*command))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_no_command_prints_a_secret_where_only_the_database_can_be_reached(
     run: Run, guarded: dict[str, str], command: list[str], monkeypatch: pytest.MonkeyPatch

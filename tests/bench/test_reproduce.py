@@ -76,6 +76,7 @@ def small(monkeypatch):
         monkeypatch.setitem(RECIPES, name, recipe)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_figures_stand_beside_those_of_the_shipped_checkpoint(
     small, data, tmp_path, monkeypatch, capsys

@@ -98,6 +98,7 @@ def test_it_runs_on_generated_signers(code, tmp_path):
         assert word in said
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_it_runs_on_a_named_folder_with_other_names_for_its_halves(code, tmp_path):

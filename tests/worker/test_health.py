@@ -308,6 +308,7 @@ def test_without_a_database_the_doctor_still_tells_of_the_workers(watched: Watch
     assert found["warnings"][0].startswith("The record cannot be asked: ")
 
 
+@pytest.mark.long
 def test_a_port_that_is_taken_is_said_at_the_start(watched: Watched, tmp_path: Path) -> None:
     second = Worker(watched.env, tmp_path, "--name", "second")
     assert second.process.wait(PATIENCE) == 5
@@ -315,6 +316,7 @@ def test_a_port_that_is_taken_is_said_at_the_start(watched: Watched, tmp_path: P
     assert "Traceback" not in second.text
 
 
+@pytest.mark.long
 def test_where_no_worker_runs_the_doctor_says_what_to_do(watched: Watched) -> None:
     assert watched.worker.end() == 0
     with pytest.raises(OSError, match="refused"):

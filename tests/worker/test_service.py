@@ -478,6 +478,7 @@ def test_a_killed_worker_s_jobs_are_decided_by_another(service: Service, documen
     service.worker.await_text("message_of_a_lost_worker_returned")
 
 
+@pytest.mark.long
 def test_a_document_that_kills_its_worker_is_set_aside_and_the_others_are_decided(
     service: Service, document: str, pictures: dict[str, bytes]
 ) -> None:

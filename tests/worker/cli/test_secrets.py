@@ -136,6 +136,7 @@ def guarded(databases: Databases, own_redis: Server) -> dict[str, str]:
     return planted(address, f"127.0.0.1:{own_redis.port}", "127.0.0.1:1")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_no_command_prints_a_secret_that_the_servers_refuse(
     run: Run, guarded: dict[str, str], command: list[str], monkeypatch: pytest.MonkeyPatch

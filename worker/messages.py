@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
@@ -203,6 +203,11 @@ def check_metadata(value: object) -> dict[str, Any]:
         raise InvalidMessage(f"metadata takes {size} bytes; at most {MAX_METADATA_BYTES} are kept.")
     kept: dict[str, Any] = json.loads(text)
     return kept
+
+
+def by_name(values: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a message whose task was called with positions, names or both."""
+    return {**dict(zip(FIELDS, values, strict=False)), **named}
 
 
 def usable_id(message: Mapping[str, Any], name: str) -> str | None:

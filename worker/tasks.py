@@ -20,7 +20,7 @@ from worker.errors import BrokerUnavailable, UnsafePool
 from worker.exposure import exposed
 from worker.health import HealthStep
 from worker.logs import get_logger
-from worker.messages import FIELDS, TASK
+from worker.messages import FIELDS, TASK, by_name
 from worker.pulse import PulseStep
 from worker.runtime import close_runtimes, get_runtime
 from worker.settings import load_settings
@@ -39,7 +39,7 @@ _stopping = threading.Event()
 @shared_task(name=TASK, bind=True, typing=False)  # type: ignore[untyped-decorator]
 def verify(self: Task, *values: Any, **named: Any) -> None:
     """sigctl.verify(job_id, signer_id, document, page=None, region=None, metadata=None)"""
-    message = {**dict(zip(FIELDS, values, strict=False)), **named}
+    message = by_name(values, named)
     if len(values) > len(FIELDS):
         message["arguments"] = len(values)  # no field has this name, so parsing refuses it
     with about(message):

@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 
 from worker.broker import LATER
 from worker.errors import BrokerUnavailable
-from worker.messages import FIELDS
+from worker.messages import by_name
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -25,11 +25,11 @@ def job_ids(app: Celery) -> set[str]:
     A message that moves while they are read may be missed, but for an instant. The lists are read
     from end to end: 100,000 messages take seconds.
     """
-    try:
-        with app.connection_for_read() as connection:
+    with app.connection_for_read() as connection:
+        try:
             return set(filter(None, map(_job_id, _messages(connection.default_channel, app))))
-    except (OperationalError, OSError, *app.connection_for_read().connection_errors) as error:
-        raise BrokerUnavailable("The broker does not answer.") from error
+        except (OperationalError, OSError, *connection.connection_errors) as error:
+            raise BrokerUnavailable("The broker does not answer.") from error
 
 
 def _messages(channel: Any, app: Celery) -> Iterator[Any]:
@@ -57,6 +57,6 @@ def _job_id(message: Any) -> str | None:
     try:
         found = json.loads(message) if isinstance(message, bytes) else message
         values, named, _ = json.loads(base64.b64decode(found["body"]))
-        return str({**dict(zip(FIELDS, values, strict=False)), **named}["job_id"])
+        return str(by_name(values, named)["job_id"])
     except (ValueError, LookupError, TypeError):  # not one of ours
         return None

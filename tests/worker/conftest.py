@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from storage.images import Images, S3Config
-from tests.fakes import FakeEmbedder
-from worker.runtime import close_runtimes
+from tests.fakes import FakeEmbedder, ink
+from worker.enrolment import enroll
+from worker.runtime import Runtime, close_runtimes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,18 @@ def desk(tmp_path: Path) -> Desk:
 @pytest.fixture
 def embedder() -> FakeEmbedder:
     return FakeEmbedder()
+
+
+def enrol_ada(runtime: Runtime, embedder: FakeEmbedder) -> None:
+    """Give a runtime a fake model, and enrol ada with it at angle 0."""
+    runtime._embedder = embedder  # type: ignore[assignment]
+    enroll(
+        "ada",
+        [("a", ink(0))],
+        sessions=runtime.sessions,
+        images=runtime.images,
+        embedder=embedder,  # type: ignore[arg-type]
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,10 @@ import redis
 from storage import decisions, jobs
 from storage.errors import DatabaseUnavailable, JobConflict, StoreUnavailable, UnknownJob
 from tests.fakes import FakeEmbedder, Trouble, ink
-from tests.worker.conftest import Desk
+from tests.worker.conftest import Desk, enrol_ada
 from worker import client
 from worker.app import make_app
 from worker.broker import LATER
-from worker.enrolment import enroll
 from worker.envelope import envelope_fault
 from worker.errors import BrokerUnavailable, InvalidMessage, NotDecided, NothingToReplay
 from worker.runtime import Runtime, get_runtime
@@ -41,14 +40,7 @@ def settings(sqlite_url: str, desk: Desk) -> Settings:
 def runtime(settings: Settings, embedder: FakeEmbedder) -> Runtime:
     """The process's runtime, with a fake model and ada enrolled at angle 0."""
     made = get_runtime(settings)
-    made._embedder = embedder  # type: ignore[assignment]
-    enroll(
-        "ada",
-        [("a", ink(0))],
-        sessions=made.sessions,
-        images=made.images,
-        embedder=embedder,  # type: ignore[arg-type]
-    )
+    enrol_ada(made, embedder)
     return made
 
 

@@ -10,9 +10,8 @@ from storage import decisions, jobs
 from storage.database import Sessions
 from storage.errors import DatabaseUnavailable, StoreUnavailable
 from tests.fakes import FakeEmbedder, Trouble, ink
-from tests.worker.conftest import Desk
+from tests.worker.conftest import Desk, enrol_ada
 from worker.delivery import Again, deliver, pause
-from worker.enrolment import enroll
 from worker.pipeline import Outcome
 from worker.runtime import Runtime
 from worker.settings import Settings
@@ -25,14 +24,7 @@ def runtime(sqlite_url: str, desk: Desk, embedder: FakeEmbedder) -> Iterator[Run
         database_url=sqlite_url, store=desk.store.as_uri(), roots=(desk.inbox,), max_retries=2
     )
     made = Runtime(settings)
-    made._embedder = embedder  # type: ignore[assignment]
-    enroll(
-        "ada",
-        [("a", ink(0))],
-        sessions=made.sessions,
-        images=made.images,
-        embedder=embedder,  # type: ignore[arg-type]
-    )
+    enrol_ada(made, embedder)
     yield made
     made.close()
 

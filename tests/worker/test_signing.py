@@ -17,12 +17,11 @@ from pydantic import SecretStr
 
 from storage import decisions, jobs
 from tests.fakes import FakeEmbedder, Trouble, ink
-from tests.worker.conftest import Desk
+from tests.worker.conftest import Desk, enrol_ada
 from worker import client, tasks
 from worker.app import make_app
 from worker.broker import LATER
 from worker.delivery import Again, deliver
-from worker.enrolment import enroll
 from worker.errors import InvalidMessage
 from worker.messages import parse
 from worker.pipeline import Outcome
@@ -178,14 +177,7 @@ def runtime(sqlite_url: str, desk: Desk, embedder: FakeEmbedder) -> Runtime:
         message_old_keys=(OLD,),
     )
     made = get_runtime(settings)
-    made._embedder = embedder  # type: ignore[assignment]
-    enroll(
-        "ada",
-        [("a", ink(0))],
-        sessions=made.sessions,
-        images=made.images,
-        embedder=embedder,  # type: ignore[arg-type]
-    )
+    enrol_ada(made, embedder)
     return made
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import ColumnElement, and_, false, func, or_, select
 from sqlalchemy.orm import Session
 
 from storage.chain import ATTESTING, Head, has_entry
@@ -28,6 +28,7 @@ SHOWN = 20
 CHANGED = "was changed after it was sealed"
 ADDED = "was changed, or added by somebody without the key"
 MOVED = "is not the one that was sealed here: it was moved, replaced or put in"
+NO_PLACE = "is at a place that no entry has: it was moved or put in"
 MISSING = "is missing"
 UNKNOWN_KEY = "names a key that is not among SIGCTL_CHAIN_KEY and SIGCTL_CHAIN_OLD_KEYS"
 NO_DECISION = "attests a decision that is missing"
@@ -113,9 +114,11 @@ def verify(
     with _as_stored(session):
         seen = _anchored(session, keys, since) | dict(signed_off or {})
         there = set(session.scalars(select(ChainEntry.chain).distinct()))
+        starts = {}
         for chain in sorted(there | {chain for chain, _ in seen}, key=str):
-            _check_chain(session, report, chain, keys, seen, since, until, progress)
-        _find_unchained(session, report, since)
+            starts[chain] = _start(session, chain, since)
+            _check_chain(session, report, starts[chain], keys, seen, until, progress)
+        _find_unchained(session, report, since, starts.values())
     report.faults.sort(key=_by_time(report.faults))
     return report
 
@@ -140,13 +143,13 @@ def heads_in(detail: Any) -> list[tuple[int, int, bytes]]:
 
 
 class _Check:
-    """Walks along one chain, whose first entry to come is number `first` after `previous`."""
+    """Walks along one chain, from the entry behind `start` on."""
 
-    def __init__(self, chain: int, keys: Keys, seen: Places, first: int, previous: bytes) -> None:
-        self.chain, self.previous, self.last = chain, previous, first - 1
+    def __init__(self, start: Head, keys: Keys, seen: Places) -> None:
+        self.chain, self.previous, self.last = start.chain, start.mac, start.position
         self._keys, self._current = keys.by_id(), keys.current.id
-        self._seen = {place: seal for (other, place), seal in seen.items() if other == chain}
-        self._vouched = first - 1
+        self._seen = {place: seal for (other, place), seal in seen.items() if other == self.chain}
+        self._vouched = start.position
         self._doubtful: Fault | None = None
 
     def entry(self, row: Sequence[Any]) -> Iterator[Fault]:
@@ -155,6 +158,9 @@ class _Check:
         fault = Fault(
             chain=self.chain, position=position, what="", kind=kind, subject=subject, at=at
         )
+        if not isinstance(position, int) or position < 1:
+            yield replace(fault, what=NO_PLACE)
+            return
         follows, what = position == self.last + 1, self._wrong(row)
         if self._doubtful is not None:
             # The seal of this entry holds, and with it the seal before: what was sealed is not.
@@ -171,7 +177,7 @@ class _Check:
             yield replace(fault, what=REPLACED, seen=seen.by)
         if key_id == self._current or (seen is not None and seen.current and seen.mac == mac):
             self._vouched = position
-        self.last = position if isinstance(position, int) else self.last + 1
+        self.last = position
         self.previous = mac if isinstance(mac, bytes) else FIRST
 
     def end(self) -> Iterator[Fault]:
@@ -200,18 +206,17 @@ class _Check:
 def _check_chain(
     session: Session,
     report: Report,
-    chain: int,
+    start: Head,
     keys: Keys,
     seen: Places,
-    since: datetime | None,
     until: datetime | None,
     progress: Callable[[int], None],
 ) -> None:
-    check = _Check(chain, keys, seen, *_start(session, chain, since))
+    check = _Check(start, keys, seen)
     kinds, used, faults = report.kinds, report.keys, report.faults
     end = "~" if until is None else stored_time(until)  # which is behind all digits
     head = check.last, check.previous
-    for rows in _entries(session, chain, check.last + 1):
+    for rows in _entries(session, start):
         for row in rows:
             faults += check.entry(row)
             if str(row[5]) < end:
@@ -221,7 +226,7 @@ def _check_chain(
         progress(len(rows))
     faults += check.end()
     if head[0]:
-        report.heads.append(Head(chain=chain, position=head[0], mac=head[1]))
+        report.heads.append(Head(chain=start.chain, position=head[0], mac=head[1]))
 
 
 def _anchored(session: Session, keys: Keys, since: datetime | None) -> dict[tuple[int, int], Seen]:
@@ -246,10 +251,11 @@ def _parsed(detail: Any) -> Any:
         return None
 
 
-def _start(session: Session, chain: int, since: datetime | None) -> tuple[int, bytes]:
-    """The position of the first entry of the period and the seal before it."""
+def _start(session: Session, chain: int, since: datetime | None) -> Head:
+    """The last entry of the chain before the period, or where a chain begins."""
+    beginning = Head(chain=chain, position=0, mac=FIRST)
     if since is None:
-        return 1, FIRST
+        return beginning
     here = ChainEntry.chain == chain
     first = session.scalar(
         select(func.min(ChainEntry.position)).where(here, ChainEntry.recorded_at >= since)
@@ -258,11 +264,21 @@ def _start(session: Session, chain: int, since: datetime | None) -> tuple[int, b
     if first is not None:
         before = before.where(ChainEntry.position < first)
     row = session.execute(before.order_by(ChainEntry.position.desc()).limit(1)).first()
-    return (row.position + 1, row.mac) if row else (1, FIRST)
+    return Head(chain=chain, position=row.position, mac=row.mac) if row else beginning
 
 
-def _entries(session: Session, chain: int, first: int) -> Iterator[Sequence[Sequence[Any]]]:
-    """The entries of a chain in their order, each with the decision that it attests."""
+def _behind(start: Head) -> ColumnElement[bool]:
+    """The entries to check: of a whole chain all, even one at a place that no entry can have."""
+    here = ChainEntry.chain == start.chain
+    if not start.position:
+        return here
+    # A database without its constraints may hold an entry that is at no place.
+    placed = ChainEntry.position > start.position, ChainEntry.position.is_(None)
+    return and_(here, or_(*placed))
+
+
+def _entries(session: Session, start: Head) -> Iterator[Sequence[Sequence[Any]]]:
+    """The entries behind the start in their order, each with the decision that it attests."""
     entry = ("position", "kind", "subject", "detail", "key_id", "recorded_at", "mac")
     attested = and_(ATTESTS, Decision.job_id == ChainEntry.subject)
     dialect = session.get_bind().dialect.name
@@ -270,7 +286,7 @@ def _entries(session: Session, chain: int, first: int) -> Iterator[Sequence[Sequ
         select(*(stored(dialect, getattr(ChainEntry, name)) for name in entry))
         .add_columns(*stored_decision(dialect))
         .outerjoin(Decision, attested)
-        .where(ChainEntry.chain == chain, ChainEntry.position >= first)
+        .where(_behind(start))
         .order_by(ChainEntry.position)
     )
     rows = session.connection().execute(query, execution_options={"yield_per": BATCH})
@@ -278,8 +294,14 @@ def _entries(session: Session, chain: int, first: int) -> Iterator[Sequence[Sequ
         yield from rows.partitions()
 
 
-def _find_unchained(session: Session, report: Report, since: datetime | None) -> None:
-    lacking = [~has_entry()] + ([Decision.decided_at >= since] if since else [])
+def _find_unchained(
+    session: Session, report: Report, since: datetime | None, starts: Iterable[Head]
+) -> None:
+    """Decisions of the period that no entry attests, or only one that was not checked."""
+    lacking = [~has_entry()]
+    if since is not None:
+        checked = or_(false(), *(_behind(start) for start in starts))
+        lacking = [~has_entry().where(checked), Decision.decided_at >= since]
     query = select(Decision.job_id).where(*lacking).order_by(Decision.decided_at).limit(SHOWN)
     report.unchained = list(session.scalars(query))
     report.unchained_count = len(report.unchained)

@@ -186,18 +186,45 @@ def test_an_entry_that_was_moved_to_a_chain_of_its_own_shows(keyed):
     assert [fault.chain for fault in checked(keyed).faults] == [99]
 
 
+def put_in(sessions, job, *others, like="a", **values):
+    """A decision that nobody made, like one that somebody did."""
+    with sessions.begin() as session:
+        a_job(session, job)
+    columns = ", ".join(c.name for c in Decision.__table__.columns if c.name != "job_id")
+    copied = (
+        f"INSERT INTO decisions (job_id, {columns}) SELECT :job, {columns} FROM decisions"
+        " WHERE job_id = :like"
+    )
+    tamper(sessions, copied, *others, job=job, like=like, **values)
+
+
 def test_a_decision_that_was_put_in_by_hand_has_no_entry_and_is_listed(keyed):
     filled(keyed)
-    with keyed.begin() as session:
-        a_job(session, "e")
-    columns = ", ".join(c.name for c in Decision.__table__.columns if c.name != "job_id")
-    tamper(
-        keyed,
-        f"INSERT INTO decisions (job_id, {columns}) SELECT 'e', {columns} FROM decisions"
-        " WHERE job_id = 'a'",
-    )
+    put_in(keyed, "e")
     report = checked(keyed)
     assert (report.faults, report.unchained, report.unchained_count) == ([], ["e"], 1)
+
+
+@pytest.mark.parametrize("position", [0, -3])
+def test_an_entry_before_the_first_place_hides_nothing(keyed, position):
+    filled(keyed, strand=3)
+    entries = (
+        "INSERT INTO chain_entries SELECT chain, :place, kind, :job, detail, key_id, recorded_at,"
+        " mac FROM chain_entries WHERE subject = 'd'"
+    )
+    put_in(keyed, "e", entries, place=position)
+    for period in ({}, {"since": utc_now() - timedelta(hours=1)}):
+        (fault,) = checked(keyed, **period).faults
+        assert (fault.subject, fault.what) == ("e", verification.NO_PLACE)
+
+
+def test_a_new_decision_cannot_hide_behind_an_entry_of_before(keyed):
+    filled(keyed, "ab", strand=3)
+    middle = utc_now()
+    filled(keyed, "cd", strand=3)
+    put_in(keyed, "e", "UPDATE chain_entries SET subject = :job WHERE subject = 'a'", like="d")
+    assert checked(keyed, since=middle).unchained == ["e"]
+    assert checked(keyed).faults[0].subject == "e"
 
 
 def test_what_had_no_entry_is_adopted_once_and_counts_as_adopted_forever(keyed):

@@ -87,7 +87,16 @@ def _stored(tensor: Tensor, half: bool) -> Tensor:
 
 def load_checkpoint(path: Path | str, *, sha256: str | None = None) -> Checkpoint:
     """Read and check a checkpoint; raises a CheckpointError that says what is wrong with it."""
-    data, found = read_checkpoint(path, sha256=sha256)
+    data, _ = read_checkpoint(path, sha256=sha256)
+    return parse_checkpoint(data, path, sha256=sha256)
+
+
+def parse_checkpoint(data: bytes, path: Path | str, *, sha256: str | None = None) -> Checkpoint:
+    """What the bytes of a checkpoint say; `path` is where they come from, for the sentences.
+
+    Raises as `load_checkpoint` does.
+    """
+    found = _pinned(data, path, sha256)
     content = _unpickle(Path(path), data)
     for key in SEED_KEYS:
         if key not in content:
@@ -109,12 +118,16 @@ def read_checkpoint(path: Path | str, *, sha256: str | None = None) -> tuple[byt
     was asked for is another.
     """
     data = _read(Path(path))
+    return data, _pinned(data, path, sha256)
+
+
+def _pinned(data: bytes, path: Path | str, sha256: str | None) -> str:
     found = hashlib.sha256(data).hexdigest()
     if sha256 not in (None, found):
         raise CheckpointNotPinned(
             f"{path} is not the checkpoint that was asked for: its sha256 is {found}, not {sha256}."
         )
-    return data, found
+    return found
 
 
 def _read(path: Path) -> bytes:

@@ -95,6 +95,36 @@ class ModelMismatch(StorageError):
     code = "model_mismatch"
 
 
+class ModelChanged(Transient):
+    """Another model has become the active one meanwhile; the same work can be done with it."""
+
+    code = "model_changed"
+
+
+class NoActiveModel(StorageError):
+    """The registry has no model that decides."""
+
+    code = "no_active_model"
+
+
+class ModelInUse(StorageError):
+    """What the model is used for forbids the change."""
+
+    code = "model_in_use"
+
+
+class ModelIncomplete(StorageError):
+    """The model has not embedded every reference that is in use."""
+
+    code = "model_incomplete"
+
+
+class ActivationUnderWay(StorageError):
+    """Another model is on its way to become the active one."""
+
+    code = "activation_under_way"
+
+
 class InvalidVector(StorageError):
     """The numbers are not a finite vector of the stated dimensions."""
 

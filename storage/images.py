@@ -51,18 +51,19 @@ class Images:
         store_place = f"{self._bucket}/{self._prefix}"
         self._places = tuple(f"{place.strip('/')}/" for place in (*buckets, store_place) if place)
 
-    def fetch(self, uri: str) -> bytes:
+    def fetch(self, uri: str, *, max_bytes: int | None = None) -> bytes:
         """The bytes at `s3://bucket/key` (a raw key) or `file:///path` (percent-encoded).
 
-        Raises InvalidUri, ImageForbidden, ImageNotFound, ImageTooBig, StoreRefused; and
-        StoreUnavailable, which is worth another try.
+        `max_bytes` stands in for the limit of images. Raises InvalidUri, ImageForbidden,
+        ImageNotFound, ImageTooBig, StoreRefused; and StoreUnavailable, which is worth another try.
         """
+        most = max_bytes or self._max_bytes
         if uri.startswith("file:"):
-            return files.read(_path(uri), self._roots, shown(uri), self._max_bytes)
+            return files.read(_path(uri), self._roots, shown(uri), most)
         bucket, key = self._allowed(uri)
         if not key:
             raise InvalidUri(f"{shown(uri)} names no object in the bucket")
-        return self._s3.read(bucket, key, self._max_bytes)
+        return self._s3.read(bucket, key, most)
 
     def list(self, prefix: str) -> list[str]:
         """The URIs of the objects below `s3://bucket/prefix/`, at most `MOST_LISTED`, sorted.
@@ -80,14 +81,16 @@ class Images:
             raise ImageForbidden(f"{shown(uri)} lies outside the buckets that may be read")
         return bucket, key
 
-    def put(self, data: bytes, *, suffix: str = "") -> str:
+    def put(self, data: bytes, *, suffix: str = "", max_bytes: int | None = None) -> str:
         """Keeps the bytes under their sha256 and returns the URI; the same bytes, the same URI.
 
         A suffix such as `.png` is a help for people; one that looks unlike a suffix is left out.
-        Raises ImageTooBig, StoreRefused, StoreUnavailable.
+        `max_bytes` stands in for the limit of images. Raises ImageTooBig, StoreRefused,
+        StoreUnavailable.
         """
-        if len(data) > self._max_bytes:
-            raise ImageTooBig(f"the image holds more than {self._max_bytes} bytes")
+        most = max_bytes or self._max_bytes
+        if len(data) > most:
+            raise ImageTooBig(f"the image holds more than {most} bytes")
         digest = hashlib.sha256(data).hexdigest()
         name = digest + (suffix.lower() if SUFFIX.fullmatch(suffix.lower()) else "")
         if self._folder is not None:

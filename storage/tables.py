@@ -34,10 +34,22 @@ ID_LENGTH = 128
 DIGEST_LENGTH = 64
 
 QUEUED, RUNNING, DONE, FAILED = STATUSES = ("queued", "running", "done", "failed")
+RUN_STATES = (*STATUSES, "cancelled")
 ACCEPT, REJECT, REVIEW, ERROR = VERDICTS = ("accept", "reject", "review", "error")
 DECISION, ADOPTED, ANCHOR = ("decision", "adopted", "anchor")
-ERASURE, FORCED, LABEL = ("erasure", "forced", "label")
-"""Kinds of the chain's entries; forced are references that were enrolled against the checks."""
+ERASURE, FORCED, LABEL, ACTIVATION = ("erasure", "forced", "label", "activation")
+"""Kinds of the chain's entries; forced are references that were enrolled against the checks, an
+activation says which model decides from then on."""
+CANDIDATE, INCOMING, SHADOW, ACTIVE, RETIRED = MODEL_STATES = (
+    "candidate",
+    "incoming",
+    "shadow",
+    "active",
+    "retired",
+)
+"""Incoming is the candidate whose embeddings are being made; of it, of the shadow and of the active
+one there is at most one each."""
+STANDING_BY = text(f"state IN ('{INCOMING}', '{SHADOW}', '{ACTIVE}')")
 
 # Named constraints, because a migration can only drop what it can name.
 NAMING = {
@@ -180,10 +192,19 @@ class Reference(Base):
 
 
 class Model(Base):
-    """A checkpoint that has embedded something, known by the sha256 of its file."""
+    """A checkpoint, known by the sha256 of its file, and what it is used for.
+
+    `metrics` are what it was measured to do, with the protocol; `parent_id` is the model that its
+    training began with. `state_since` and `state_by` tell of the last change of `state`;
+    `shadow_share` of the jobs are shown to a model in the shadow as well.
+    """
 
     __tablename__ = "models"
-    __table_args__ = (CheckConstraint(f"length(id) = {DIGEST_LENGTH}", name="id_length"),)
+    __table_args__ = (
+        CheckConstraint(f"length(id) = {DIGEST_LENGTH}", name="id_length"),
+        _one_of("state", MODEL_STATES, "state"),
+        Index(None, "state", unique=True, postgresql_where=STANDING_BY, sqlite_where=STANDING_BY),
+    )
 
     id: Mapped[str] = mapped_column(String(DIGEST_LENGTH), primary_key=True)
     uri: Mapped[str]
@@ -193,6 +214,15 @@ class Model(Base):
     preprocessing: Mapped[str]
     scoring: Mapped[dict[str, Any]]
     registered_at: Mapped[datetime] = mapped_column(default=utc_now)
+    registered_by: Mapped[str | None]
+    metrics: Mapped[dict[str, Any] | None]
+    recipe: Mapped[dict[str, Any] | None]
+    parent_id: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))
+    state_since: Mapped[datetime | None]
+    state_by: Mapped[str | None]
+    shadow_share: Mapped[float | None]
+    # The server's default is for workers of the release before, which do not know the column.
+    state: Mapped[str] = mapped_column(String(16), default=CANDIDATE, server_default=CANDIDATE)
 
 
 class Embedding(Base):
@@ -302,6 +332,47 @@ class Decision(Base):
     reject_threshold: Mapped[float | None]
     operating_point: Mapped[str | None] = mapped_column(String(16))
     terms: Mapped[dict[str, Any] | None]
+
+
+class ShadowDecision(Base):
+    """What the model in the shadow would have said of a job that the active one has decided.
+
+    It is no decision: it stands in no chain, decides nothing, and goes when its model is pruned.
+    """
+
+    __tablename__ = "shadow_decisions"
+
+    job_id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey(Model.id), primary_key=True, index=True)
+    verdict: Mapped[str] = mapped_column(String(16))
+    score: Mapped[float | None]
+    distance: Mapped[float | None]
+    threshold: Mapped[float | None]
+    reject_threshold: Mapped[float | None]
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    decided_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class TrainingRun(Base):
+    """A retraining: what was asked for, how far it is, and the candidate that came of it.
+
+    `progress` holds the stage and its steps; `cancelled_at` is when somebody asked for the end.
+    """
+
+    __tablename__ = "training_runs"
+    __table_args__ = (_one_of("state", RUN_STATES, "state"), Index(None, "created_at"))
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    state: Mapped[str] = mapped_column(String(16), default=QUEUED)
+    options: Mapped[dict[str, Any]]
+    progress: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    requested_by: Mapped[str | None]
+    candidate_id: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_message: Mapped[str | None]
+    cancelled_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    updated_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 # As literals: a bound value would keep SQLite from using the index.

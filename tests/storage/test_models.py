@@ -1,10 +1,49 @@
 from __future__ import annotations
 
-import pytest
+import threading
 
-from storage import models
-from storage.errors import ModelAltered, UnknownModel
-from tests.builders import MODEL_ID, a_model, digest
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from storage import models, references, signers
+from storage.errors import (
+    ActivationUnderWay,
+    ModelAltered,
+    ModelChanged,
+    ModelIncomplete,
+    ModelInUse,
+    NoActiveModel,
+    UnknownModel,
+)
+from storage.models import Lineup
+from tests.builders import MODEL_ID, a_model, a_reference, digest, unit_vector
+
+OLD, NEW, THIRD = digest("old"), digest("new"), digest("third")
+
+
+def registered(sessions, *ids):
+    with sessions.begin() as session:
+        for id in ids:
+            a_model(session, id)
+        models.adopt(session, ids[0], "setup")
+
+
+def embedded(session, reference, *ids):
+    for id in ids:
+        references.put_embedding(
+            session, reference_id=reference.id, model_id=id, vector=unit_vector(1)
+        )
+
+
+def lineup(sessions):
+    with sessions.begin() as session:
+        return models.lineup(session)
+
+
+def states(sessions):
+    with sessions.begin() as session:
+        return {model.id: model.state for model in models.all(session)}
 
 
 def test_a_model_comes_back_as_it_was_registered(sessions):
@@ -61,3 +100,201 @@ def test_models_are_listed_in_the_order_of_registration(sessions):
 def test_an_unknown_model_is_named_by_its_beginning(sessions):
     with sessions.begin() as session, pytest.raises(UnknownModel, match=MODEL_ID[:12]):
         models.get(session, MODEL_ID)
+
+
+def test_a_model_is_found_by_the_beginning_of_its_digest(sessions):
+    with sessions.begin() as session:
+        a_model(session, "ab" + "0" * 62)
+        a_model(session, "ac" + "0" * 62)
+        assert models.find(session, "AB").id.startswith("ab")
+        for wrong in ("a", "", "ad", "%"):
+            with pytest.raises(UnknownModel):
+                models.find(session, wrong)
+
+
+def test_a_registered_model_is_a_candidate_and_keeps_what_is_told_of_it(sessions):
+    with sessions.begin() as session:
+        a_model(session, NEW, metrics={"a": 1}, recipe={"b": 2}, parent_id=OLD, by="mia")
+        model = models.get(session, NEW)
+    assert (model.state, model.metrics, model.recipe) == ("candidate", {"a": 1}, {"b": 2})
+    assert (model.parent_id, model.registered_by) == (OLD, "mia")
+    assert lineup(sessions) == Lineup()
+
+
+def test_the_first_model_is_adopted_and_no_second(sessions):
+    registered(sessions, OLD, NEW)
+    with sessions.begin() as session:
+        assert not models.adopt(session, NEW)
+        assert models.active(session).id == OLD
+    assert lineup(sessions) == Lineup(active=OLD)
+
+
+def test_without_an_active_model_one_is_asked_for_in_vain(sessions):
+    with sessions.begin() as session, pytest.raises(NoActiveModel):
+        models.active(session)
+
+
+def test_an_activation_retires_the_model_before_and_is_on_record(sessions):
+    registered(sessions, OLD, NEW)
+    with sessions.begin() as session:
+        embedded(session, a_reference(session), OLD, NEW)
+        assert models.activate(session, NEW, "mia") == OLD
+        assert models.previous(session).id == OLD
+    assert states(sessions) == {OLD: "retired", NEW: "active"}
+    with sessions.begin() as session:
+        entries = session.execute(
+            text("SELECT subject, detail FROM chain_entries WHERE kind = 'activation'")
+        ).all()
+    assert [entry.subject for entry in entries] == [OLD, NEW]
+    assert '"by": "mia"' in entries[1].detail
+    assert OLD in entries[1].detail
+
+
+def test_a_model_that_lacks_a_live_reference_is_not_activated(sessions):
+    registered(sessions, OLD, NEW)
+    with sessions.begin() as session:
+        first, second, third = (a_reference(session, "ada", name) for name in "abc")
+        fourth = a_reference(session, "bo", "d")
+        embedded(session, first, OLD, NEW)
+        references.retire(session, second.id)  # what is out of use is not missed
+        signers.retire(session, "bo")
+        assert models.lacking(session, NEW) == [third.id]
+        assert (models.count_lacking(session, NEW), models.count_live(session)) == (1, 2)
+        assert fourth.id not in models.lacking(session, NEW)
+    with pytest.raises(ModelIncomplete, match="1 of the references"), sessions.begin() as session:
+        models.activate(session, NEW)
+    assert lineup(sessions) == Lineup(active=OLD)
+    with sessions.begin() as session:
+        models.activate(session, NEW, lost=[third.id])
+    assert lineup(sessions) == Lineup(active=NEW)
+
+
+def test_an_emergency_does_not_wait_for_what_is_missing(sessions):
+    registered(sessions, OLD, NEW)
+    with sessions.begin() as session:
+        a_reference(session)
+        models.activate(session, NEW, now=True)
+    assert lineup(sessions) == Lineup(active=NEW)
+
+
+def test_the_second_of_two_operators_is_told_of_the_first(sessions):
+    registered(sessions, OLD, NEW, THIRD)
+    with sessions.begin() as session:
+        models.announce(session, NEW, "mia")
+        models.announce(session, NEW, "mia")  # goes on
+    for act in (models.announce, models.activate):
+        with sessions.begin() as session, pytest.raises(ActivationUnderWay, match="by mia"):
+            act(session, THIRD, "ben")
+    with sessions.begin() as session:
+        assert models.withdraw(session, NEW).state == "candidate"
+        assert models.announce(session, THIRD).state == "incoming"
+
+
+def test_a_model_that_was_active_is_retired_when_it_is_withdrawn(sessions):
+    registered(sessions, OLD, NEW)
+    with sessions.begin() as session:
+        models.activate(session, NEW)
+        models.announce(session, OLD)
+        assert models.withdraw(session, OLD).state == "retired"
+        with pytest.raises(ModelInUse, match="nothing to cancel"):
+            models.withdraw(session, OLD)
+
+
+def test_the_active_model_is_not_activated_again(sessions):
+    registered(sessions, OLD)
+    with sessions.begin() as session, pytest.raises(ModelInUse, match="active already"):
+        models.activate(session, OLD)
+
+
+def test_a_model_in_the_shadow_has_a_share_and_embeds_what_is_enrolled(sessions):
+    registered(sessions, OLD, NEW, THIRD)
+    with sessions.begin() as session:
+        reference = a_reference(session)
+        with pytest.raises(ModelIncomplete):
+            models.shadow(session, NEW, 0.1)
+        embedded(session, reference, NEW, THIRD)
+        models.shadow(session, NEW, 0.1, "mia")
+        with pytest.raises(ModelInUse):
+            models.shadow(session, THIRD, 0.1)
+        models.announce(session, THIRD)
+    found = lineup(sessions)
+    assert found == Lineup(active=OLD, incoming=THIRD, shadow=NEW, shadow_share=0.1)
+    assert found.embedding == (OLD, NEW, THIRD)
+    with sessions.begin() as session:
+        models.withdraw(session, THIRD)
+        models.activate(session, NEW)
+    assert lineup(sessions) == Lineup(active=NEW)
+    with sessions.begin() as session:
+        assert models.get(session, NEW).shadow_share is None
+
+
+def test_there_is_no_rollback_without_a_model_before(sessions):
+    registered(sessions, OLD)
+    with sessions.begin() as session, pytest.raises(UnknownModel, match="none to return to"):
+        models.previous(session)
+
+
+def test_the_database_itself_allows_no_second_active_model(sessions):
+    registered(sessions, OLD, NEW)
+    with sessions.begin() as session, pytest.raises(IntegrityError):
+        session.execute(text("UPDATE models SET state = 'active'"))
+
+
+def test_of_many_who_activate_at_once_each_change_is_whole(sessions):
+    ids = [digest(f"model {n}") for n in range(6)]
+    registered(sessions, *ids)
+    faults = []
+
+    def activate(id):
+        try:
+            with sessions.begin() as session:
+                models.activate(session, id)
+        except Exception as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=activate, args=[id]) for id in ids[1:]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert sorted(states(sessions).values()) == ["active"] + 5 * ["retired"]
+    with sessions.begin() as session:
+        replaced = session.scalars(
+            text("SELECT detail FROM chain_entries WHERE kind = 'activation'")
+        ).all()
+    assert len(set(replaced)) == 6  # each has replaced another
+
+
+def test_an_activation_waits_for_those_who_are_enrolling_and_sees_what_they_wrote(sessions):
+    registered(sessions, OLD, NEW)
+    writing, asked = threading.Event(), threading.Event()
+    outcome = []
+
+    def activate():
+        writing.wait(10)
+        asked.set()
+        try:
+            with sessions.begin() as session:
+                models.activate(session, NEW)
+        except Exception as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=activate)
+    thread.start()
+    with sessions.begin() as session:
+        models.still_active(session, OLD)
+        writing.set()
+        asked.wait(10)
+        embedded(session, a_reference(session), OLD)
+    thread.join()
+    (error,) = outcome
+    assert isinstance(error, ModelIncomplete)
+
+
+def test_whoever_enrols_by_a_model_that_has_been_replaced_is_told(sessions):
+    registered(sessions, OLD, NEW)
+    with sessions.begin() as session:
+        models.activate(session, NEW)
+    with sessions.begin() as session, pytest.raises(ModelChanged):
+        models.still_active(session, OLD)

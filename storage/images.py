@@ -101,6 +101,12 @@ class Images:
         self._s3.write(self._bucket, key, data)
         return f"s3://{self._bucket}/{key}"
 
+    def keeps(self, uri: str) -> bool:
+        """Whether this is where `put` would have kept something; it may be gone."""
+        if self._folder is not None:
+            return uri.startswith(f"{self._folder.as_uri()}/")
+        return uri.startswith(f"s3://{self._bucket}/{self._prefix}")
+
     def delete(self, uri: str) -> None:
         """Removes an image that `put` has kept; harmless when it is gone already.
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import exists, func, select, text, update
+from sqlalchemy import CursorResult, delete, exists, func, select, text, update
 from sqlalchemy.orm import Session
 
 from storage import chain
@@ -37,6 +37,7 @@ from storage.tables import (
     Embedding,
     Model,
     Reference,
+    ShadowDecision,
     Signer,
     utc_now,
 )
@@ -301,6 +302,34 @@ def count_live(session: Session) -> int:
     query = select(func.count()).select_from(Reference).join(Signer)
     live = (Reference.retired_at.is_(None), Signer.retired_at.is_(None))
     return session.scalar(query.where(*live)) or 0
+
+
+def embedded(session: Session, id: str, numbers: Sequence[int]) -> set[int]:
+    """Those of the references that the model has embedded."""
+    query = select(Embedding.reference_id)
+    found = query.where(Embedding.model_id == id, Embedding.reference_id.in_(numbers))
+    return set(session.scalars(found))
+
+
+def prune(session: Session, id: str, limit: int = 10_000) -> int:
+    """Deletes embeddings and shadow decisions of a model that nobody uses, at most so many each.
+
+    Returns how many rows went; 0 is the end. The model's row and file stay. Raises UnknownModel
+    and ModelInUse.
+    """
+    if (model := get(session, id)).state not in (CANDIDATE, RETIRED):
+        raise ModelInUse(f"model {id[:12]} is {model.state}, so its embeddings are needed")
+    return _delete_some(session, ShadowDecision.job_id, id, limit) + _delete_some(
+        session, Embedding.reference_id, id, limit
+    )
+
+
+def _delete_some(session: Session, key: Any, id: str, limit: int) -> int:
+    table = key.class_
+    some = select(key).where(table.model_id == id).limit(limit).scalar_subquery()
+    statement = delete(table).where(table.model_id == id, key.in_(some))
+    done = session.execute(statement.execution_options(synchronize_session=False))
+    return cast(CursorResult[Any], done).rowcount
 
 
 def moved(session: Session, id: str, uri: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,7 +13,14 @@ from sqlalchemy.orm import Session
 
 from storage import models, signers, vectors
 from storage.database import insert_new, upsert
-from storage.errors import InvalidVector, ModelMismatch, NoReferences, UnknownReference
+from storage.errors import (
+    InvalidVector,
+    ModelChanged,
+    ModelMismatch,
+    NoReferences,
+    StorageError,
+    UnknownReference,
+)
 from storage.tables import Embedding, Reference, Signer, utc_now
 
 
@@ -193,6 +200,31 @@ def put_embedding(
         signers.changed(session, reference.signer_id)
 
 
+def put_embeddings(
+    session: Session, model_id: str, found: Mapping[int, NDArray[np.floating]]
+) -> int:
+    """Keeps what a model made of references, by their number; how many of them were new.
+
+    References that have been erased meanwhile are left out. Raises InvalidVector, UnknownModel.
+    """
+    models.get(session, model_id)
+    owners = select(Reference.id, Reference.signer_id).where(Reference.id.in_(found))
+    rows = session.execute(owners.order_by(Reference.id).with_for_update(read=True)).all()
+    if not rows:
+        return 0
+    packed = {row.id: vectors.pack(found[row.id]) for row in rows}
+    seen = [
+        {"reference_id": id, "model_id": model_id, "vector": data, "dimensions": len(found[id])}
+        for id, data in packed.items()
+    ]
+    insert = upsert(session, Embedding).values(seen)
+    insert = insert.on_conflict_do_nothing(index_elements=["reference_id", "model_id"])
+    new = set(session.scalars(insert.returning(Embedding.reference_id)))
+    for signer_id in sorted({row.signer_id for row in rows if row.id in new}):
+        signers.changed(session, signer_id)
+    return len(new)
+
+
 def count(session: Session, signer_id: str, model_id: str) -> int:
     """How many live references of the signer this model can compare with."""
     found = session.scalar(
@@ -209,7 +241,8 @@ def embeddings(session: Session, signer_id: str, model_id: str) -> ReferenceSet:
     """The signer's live references as this model sees them.
 
     Raises UnknownSigner, SignerRetired, NoReferences, and ModelMismatch when there are live
-    references but this model has embedded none of them.
+    references but this model has embedded none of them; ModelChanged if that is because another
+    model has become the active one, which a later try will ask.
     """
     # One statement, because every job waits for it; why it finds nothing is asked afterwards.
     rows = session.execute(
@@ -236,11 +269,11 @@ def _get(session: Session, reference_id: int) -> Reference:
     return reference
 
 
-def _nothing_to_compare(
-    session: Session, signer_id: str, model_id: str
-) -> NoReferences | ModelMismatch:
+def _nothing_to_compare(session: Session, signer_id: str, model_id: str) -> StorageError:
     live = exists().where(Reference.signer_id == signer_id, Reference.retired_at.is_(None))
     if session.scalar(select(live)):
+        if models.lineup(session).active not in (None, model_id):
+            return ModelChanged(f"model {model_id[:12]} is no longer the one in use")
         return ModelMismatch(
             f"the references of signer {signer_id!r} were embedded by another model than"
             f" {model_id[:12]}; enrol the signer again with the model in use"

@@ -28,7 +28,7 @@ from storage.errors import (
     Transient,
 )
 from storage.images import shown
-from worker import pipeline
+from worker import pipeline, shadow
 from worker.errors import InvalidMessage
 from worker.logs import get_logger
 from worker.messages import VerifyRequest, parse, usable_id
@@ -102,16 +102,19 @@ def _deliver(
 
 def _verify(request: VerifyRequest, runtime: Runtime) -> Outcome:
     settings = runtime.settings
-    return pipeline.verify(
-        request,
-        sessions=runtime.sessions,
-        images=runtime.images,
-        embedder=runtime.embedder,
-        far=settings.operating_point,
-        max_pixels=settings.max_pixels,
-        max_deliveries=settings.max_deliveries,
-        stages=runtime.stages,
-    )
+    with runtime.at_work() as serving:
+        outcome = pipeline.verify(
+            request,
+            sessions=runtime.sessions,
+            images=runtime.images,
+            embedder=serving.embedder,
+            far=settings.operating_point,
+            max_pixels=settings.max_pixels,
+            max_deliveries=settings.max_deliveries,
+            stages=serving.stages,
+        )
+    shadow.show(request, outcome, runtime)
+    return outcome
 
 
 def _again_or_fail(

@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model.errors import ModelError
 from model.expectation import Consistency, consistency
 from model.preprocess import MAX_PIXELS
-from storage import chain, references, signers
+from storage import chain, models, references, signers
 from storage.chain import Event
 from storage.database import Sessions
+from storage.errors import StorageError
 from storage.images import Images
+from storage.models import Lineup
 from storage.tables import FORCED
 from worker import standing
+from worker.embedding import embed_references
 from worker.inspection import Inspection
 from worker.logs import get_logger
 from worker.offers import Accepted, Examined, Fate, ImageReport, examine
@@ -70,6 +74,7 @@ def enroll(
     sessions: Sessions,
     images: Images,
     embedder: Embedder,
+    others: Callable[[str], Embedder] | None = None,
     register: Register | None = None,
     force: bool = False,
     dry_run: bool = False,
@@ -81,9 +86,11 @@ def enroll(
     An image that is no use as a specimen is refused with the reason, and the others go on; with
     `force` only what cannot be read or is blank is. `register` knows the other signers. With
     `dry_run` nothing is kept. `progress` is told the source of each image that is done. All rows
-    are written in one transaction at the end; with no image accepted nothing is written. Raises
-    SignerRetired, InvalidSignerId, CheckpointError, and Transient when the store or the database
-    is away.
+    are written in one transaction at the end; with no image accepted nothing is written. What is
+    new is then embedded with the models of `others`, too, that are on their way in or in the
+    shadow. Raises SignerRetired, InvalidSignerId, CheckpointError, and Transient when the store or
+    the database is away; ModelChanged, when another model than `embedder` has become the active
+    one and nothing was written.
     """
     work = Work(
         signer_id=signers.check_id(signer_id),
@@ -111,7 +118,9 @@ def enroll(
     if dry_run:
         reports, count = list(_reports(examined, {})), len(inspection.vectors)
     else:
-        reports, count = _written(work, examined, unseen)
+        reports, count, lineup = _written(work, examined, unseen)
+        if others is not None:
+            _embed_for_others(work, reports, lineup, others)
     return EnrolReport(
         signer_id=signer_id,
         model_id=embedder.model_id,
@@ -138,13 +147,18 @@ def _consistency(found: Sequence[Vector], embedder: Embedder) -> Consistency | N
 
 def _written(
     work: Work, examined: Sequence[Examined], unseen: dict[int, Vector]
-) -> tuple[list[ImageReport], int]:
-    """Write all rows in one transaction; the reports, and how many references can be used."""
+) -> tuple[list[ImageReport], int, Lineup]:
+    """Write all rows in one transaction.
+
+    The reports, how many references can be used, and which models have something to do.
+    """
     model_id = work.embedder.model_id
     with transaction(work.sessions) as session:
         if unseen or any(isinstance(item, Accepted) for item in examined):
             signers.ensure(session, work.signer_id)
             register_model(session, work.embedder)
+            models.still_active(session, model_id)
+        lineup = models.lineup(session)
         for reference_id, vector in unseen.items():
             references.put_embedding(
                 session, reference_id=reference_id, model_id=model_id, vector=vector
@@ -155,7 +169,30 @@ def _written(
         chain.of(session).append(session, [_forced(work, r) for r in reports if r.forced])
         count = references.count(session, work.signer_id, model_id)
     _tell(work, examined, reports)
-    return reports, count
+    return reports, count, lineup
+
+
+def _embed_for_others(
+    work: Work,
+    reports: Sequence[ImageReport],
+    lineup: Lineup,
+    others: Callable[[str], Embedder],
+) -> None:
+    """Whoever activates a model looks for what it lacks, so a failure here is only told."""
+    new = [report.reference_id for report in reports if report.reference_id is not None]
+    for model_id in lineup.embedding:
+        if not new or model_id == work.embedder.model_id:
+            continue
+        try:
+            embed_references(
+                new,
+                sessions=work.sessions,
+                images=work.images,
+                embedder=others(model_id),
+                max_pixels=work.max_pixels,
+            )
+        except (ModelError, StorageError) as error:
+            log.warning("not_embedded", model=model_id, code=error.code, reason=str(error))
 
 
 def _forced(work: Work, report: ImageReport) -> Event:

@@ -7,6 +7,8 @@ makes its own. Under a lock, because in a thread pool all first jobs arrive toge
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
@@ -19,14 +21,17 @@ from storage.seal import PUBLIC, Key, Keys
 from worker.ledger import Ledger
 from worker.sandbox import Sandbox
 from worker.settings import Settings, load_settings
-from worker.stages import Stages, together
+from worker.stages import Serving, Stages, together
+from worker.succession import Succession
 
 if TYPE_CHECKING:  # importing torch takes seconds that submitting a job need not pay
+    from model.checkpoint import Checkpoint
     from model.inference import Embedder
+    from worker.loaded import LoadedModels
 
 
 class Runtime:
-    """Settings, and what is built from them: database sessions, image store, embedder."""
+    """Settings, and what is built from them: database sessions, image store, models."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -35,9 +40,10 @@ class Runtime:
         self._sessions: sessionmaker[Session] | None = None
         self._images: Images | None = None
         self._sandbox: Sandbox | None = None
-        self._embedder: Embedder | None = None
-        self._stages: Stages | None = None
-        self._serving = False
+        self._models: LoadedModels | None = None
+        self._serves = False
+        self._serving: Serving | None = None
+        self._succession: Succession | None = None
 
     @property
     def sessions(self) -> sessionmaker[Session]:
@@ -69,70 +75,134 @@ class Runtime:
             return self._sandbox
 
     @property
-    def embedder(self) -> Embedder:
-        """The model of this process. Raises CheckpointError when it cannot be loaded."""
+    def models(self) -> LoadedModels:
+        """The models of this process; loads none before it is asked for one."""
         with self._lock:
-            if self._embedder is None:
-                from model.inference import load_embedder
-                from model.preprocess import preprocess
-                from model.specimen import examine
+            if self._models is None:
+                from worker.loaded import LoadedModels
 
-                self._embedder = load_embedder(
-                    self.settings.checkpoint,
-                    device=self.settings.device,
-                    exact=self.settings.precision == "float32",
-                    lanes=self.settings.cores,
-                    decode=preprocess if self.sandbox is None else self.sandbox.preprocess,
-                    examine=examine if self.sandbox is None else self.sandbox.examine,
-                    sha256=self.settings.checkpoint_sha256,
+                self._models = LoadedModels(
+                    self.settings,
+                    self._prepared,
+                    sessions=lambda: self.sessions,
+                    images=lambda: self.images,
                 )
-            return self._embedder
-
-    def serve(self) -> None:
-        """From now on jobs come from many threads at a time, so they share their stages."""
-        self._serving = True
+            return self._models
 
     @property
-    def stages(self) -> Stages | None:
-        """How jobs are worked on together, in a process that serves."""
-        with self._lock:
-            if self._serving and self._stages is None:
-                from model.engine import one_core_a_thread
-
-                one_core_a_thread()
-                self._stages = together(
-                    Ledger(self.sessions, ReferenceCache()),
-                    self.embedder,
-                    self.settings.operating_point,
-                    threads=self.settings.concurrency,
-                    batch=self.settings.batch_size,
-                )
-            return self._stages
+    def embedder(self) -> Embedder:
+        """The model in use. Raises CheckpointError, StoreUnavailable, DatabaseUnavailable."""
+        return self.models.in_use()
 
     @property
     def loaded(self) -> Embedder | None:
         """The model if this process has one; loads nothing."""
-        return self._embedder
+        return None if self._models is None else self._models.now
+
+    def serve(self) -> None:
+        """From now on jobs come from many threads at a time, so they share their stages.
+
+        The model they share follows the registry.
+        """
+        self._serves = True
+
+    @contextmanager
+    def at_work(self) -> Iterator[Serving]:
+        """One model and its stages, for one job from its beginning to its decision."""
+        serving = self._enter()
+        try:
+            yield serving
+        finally:
+            self._leave(serving)
+
+    @property
+    def stages(self) -> Stages | None:
+        """How jobs are worked on together, in a process that serves."""
+        with self.at_work() as serving:
+            return serving.stages
+
+    def follow(self) -> None:
+        """Let new jobs go to the model in use, if that is another one by now.
+
+        Those at work end with the model that they began with.
+        """
+        with self._lock:
+            left, embedder = self._serving, self.loaded
+            if left is None or embedder is None or left.embedder is embedder:
+                return
+            self._serving = self._made(embedder)
+            done = left.users == 0
+        if done:
+            left.close()
 
     def fault(self) -> str | None:
         """What keeps the stages from ever answering again; makes nothing and waits for nothing."""
-        stages = self._stages
-        return None if stages is None else stages.fault()
+        serving = self._serving
+        return None if serving is None else serving.fault()
 
     def close(self) -> None:
         """Finish what waits in the stages, and let connections, decoders and model go.
 
         The next use makes them again.
         """
+        if self._succession is not None:
+            self._succession.stop()
         with self._lock:
-            if self._stages is not None:
-                self._stages.close()
+            if self._serving is not None:
+                self._serving.close()
             if self._sandbox is not None:
                 self._sandbox.close()
             if self._engine is not None:
                 self._engine.dispose()
             self._engine = self._sessions = self._images = None
-            self._sandbox = self._embedder = self._stages = None
+            self._sandbox = self._models = self._serving = self._succession = None
+
+    def _enter(self) -> Serving:
+        with self._lock:
+            if self._serving is None:
+                self._serving = self._made(self.embedder)
+                if self._serves:
+                    self._succession = Succession(self)
+            self._serving.users += 1
+            return self._serving
+
+    def _leave(self, serving: Serving) -> None:
+        with self._lock:
+            serving.users -= 1
+            left = serving.users == 0 and serving is not self._serving
+        if left:
+            serving.close()
+
+    def _made(self, embedder: Embedder) -> Serving:
+        stages = None
+        if self._serves:
+            from model.engine import one_core_a_thread
+
+            one_core_a_thread()
+            stages = together(
+                Ledger(self.sessions, ReferenceCache()),
+                embedder,
+                self.settings.operating_point,
+                threads=self.settings.concurrency,
+                batch=self.settings.batch_size,
+            )
+        return Serving(embedder=embedder, stages=stages)
+
+    def _prepared(self, checkpoint: Checkpoint, source: str) -> Embedder:
+        from model.inference import Embedder, choose_device
+        from model.preprocess import preprocess
+        from model.specimen import examine
+
+        settings, sandbox = self.settings, self.sandbox
+        return Embedder(
+            checkpoint,
+            choose_device(settings.device),
+            source=source,
+            exact=settings.precision == "float32",
+            lanes=settings.cores,
+            decode=preprocess if sandbox is None else sandbox.preprocess,
+            examine=examine if sandbox is None else sandbox.examine,
+        )
 
 
 def make_images(settings: Settings) -> Images:

@@ -57,6 +57,27 @@ class Stages:
     fault: Callable[[], str | None] = lambda: None
 
 
+@dataclass(kw_only=True, eq=False)
+class Serving:
+    """A model and the stages that embed and decide with it; `users` are the jobs at work there.
+
+    A job has one of these from its beginning to its decision, so none is decided by two models.
+    """
+
+    embedder: Embedder
+    stages: Stages | None
+    users: int = 0
+
+    def fault(self) -> str | None:
+        """What keeps the stages from ever answering again."""
+        return None if self.stages is None else self.stages.fault()
+
+    def close(self) -> None:
+        """Finish what waits in the stages."""
+        if self.stages is not None:
+            self.stages.close()
+
+
 def alone(ledger: Ledger, embedder: Embedder, far: str | None) -> Stages:
     """Each job by itself, in the reference arithmetic: for one document, here and now."""
     return Stages(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +15,11 @@ from sqlalchemy.orm import Session
 from model.errors import CheckpointError, ModelError
 from storage import references, signers, vectors
 from storage.database import Sessions
-from storage.errors import ImageAltered, StorageError, Transient, UnknownSigner
+from storage.errors import StorageError, Transient, UnknownSigner
 from storage.images import Images
 from storage.tables import Embedding, Reference
+from worker.embedding import as_enrolled, embed
 from worker.inspection import Fellow
-from worker.logs import get_logger
 from worker.register import Register
 from worker.transactions import transaction
 
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from model.inference import Embedder
 
 Vector = NDArray[np.float32]
-
-log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,7 +102,7 @@ def fellows(work: Work, rows: Sequence[Standing], unseen: dict[int, Vector]) -> 
 
 def _stored_canvas(work: Work, reference: Reference) -> NDArray[np.float32] | None:
     try:
-        return work.canvas(_as_enrolled(reference, work.images))
+        return work.canvas(as_enrolled(reference, work.images))
     except (CheckpointError, Transient):
         raise
     except (ModelError, StorageError):
@@ -114,23 +111,6 @@ def _stored_canvas(work: Work, reference: Reference) -> NDArray[np.float32] | No
 
 def embed_unseen(work: Work, rows: Sequence[Standing]) -> tuple[dict[int, Vector], tuple[str, ...]]:
     """Embeddings of live references that this model has not seen, and those that failed."""
-    found: dict[int, Vector] = {}
-    lost: list[str] = []
-    for reference in [row.reference for row in rows if row.vector is None]:
-        try:
-            canvas = work.canvas(_as_enrolled(reference, work.images))
-            [found[reference.id]] = work.embed([canvas])
-        except (CheckpointError, Transient):
-            raise
-        except (ModelError, StorageError) as error:
-            lost.append(f"reference {reference.id}: {error}")
-            log.warning("reference_lost", reference=reference.id, code=error.code)
-    return found, tuple(lost)
-
-
-def _as_enrolled(reference: Reference, images: Images) -> bytes:
-    """Whoever may write to the store must not choose what a signer is compared with."""
-    data = images.fetch(reference.uri)
-    if hashlib.sha256(data).hexdigest() != reference.sha256:
-        raise ImageAltered(f"{reference.uri} is not the image that was enrolled")
-    return data
+    unseen = [row.reference for row in rows if row.vector is None]
+    found, lost = embed(unseen, work.images, work.embedder, work.max_pixels)
+    return found, tuple(f"reference {number}: {reason}" for number, reason in lost.items())

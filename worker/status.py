@@ -23,7 +23,8 @@ PATIENCE = 2.0
 class Status:
     """One worker. `model` is the checkpoint's sha256, None where it is not loaded (prefork).
 
-    `fault` is what keeps its loops from turning, in a sentence.
+    `ready` are all models that it has loaded, `work` the kinds of work that it takes. `fault` is
+    what keeps its loops from turning, in a sentence.
     """
 
     name: str
@@ -32,6 +33,8 @@ class Status:
     model: str | None = None
     engine: str | None = None
     preprocessing: str | None = None
+    ready: tuple[str, ...] = ()
+    work: tuple[str, ...] = ()
     fault: str | None = None
 
 
@@ -40,6 +43,7 @@ def answer(_panel: Any, **_: Any) -> dict[str, Any]:
     """The model in use, the jobs at work and what is wrong with the loops."""
     runtime = get_runtime()
     values: dict[str, Any] = {"pool": runtime.settings.pool, "at_work": len(state.active_requests)}
+    values |= {"work": runtime.settings.work, "ready": runtime.models.ready()}
     embedder = runtime.loaded
     if embedder is not None:
         values |= {"model": embedder.model_id, "engine": embedder.engine.name}

@@ -12,10 +12,12 @@ from celery.exceptions import Reject
 from celery.worker.control import Panel
 
 from model.errors import ModelError
-from worker import client, logs, metrics, status
+from storage.errors import StorageError, Transient
+from worker import client, embedding_queue, logs, metrics, status
 from worker.beat import REQUEUE_TASK
 from worker.broker import DELAY
 from worker.delivery import INTERNAL_ERROR, Again, about, deliver
+from worker.embedding_queue import EMBED_TASK
 from worker.errors import BrokerUnavailable, UnsafePool
 from worker.exposure import exposed
 from worker.health import HealthStep
@@ -24,10 +26,11 @@ from worker.messages import FIELDS, TASK, by_name
 from worker.pulse import PulseStep
 from worker.runtime import close_runtimes, get_runtime
 from worker.settings import load_settings
+from worker.transactions import register_model, transaction
 
 log = get_logger(__name__)
 
-__all__ = ["requeue", "status", "verify"]  # `status` for the command that it registers
+__all__ = ["embed", "requeue", "status", "verify"]  # `status` for the command that it registers
 
 # A document that kills its worker takes down whatever is worked on beside it, and all of it comes
 # back together. One at a time, the others are decided, and only the deadly one dies again.
@@ -65,6 +68,13 @@ def requeue() -> None:
         log.warning("requeue_failed", reason=str(error))
     else:
         log.info("requeued", jobs=len(sent))
+
+
+# typing=False, for the same reason as above.
+@shared_task(name=EMBED_TASK, typing=False)  # type: ignore[untyped-decorator]
+def embed(*_: Any, **message: Any) -> None:
+    """sigctl.enrol.embed(model, references)"""
+    embedding_queue.receive(message, get_runtime())
 
 
 def _alone() -> AbstractContextManager[object]:
@@ -119,7 +129,7 @@ def _check_before_start(sender: Any = None, **_: Any) -> None:
             refuse_cuda_in_children(runtime.settings.device)
         else:
             _load()
-    except (ModelError, UnsafePool) as error:
+    except (ModelError, StorageError, UnsafePool) as error:
         raise SystemExit(str(error)) from None
 
 
@@ -127,7 +137,13 @@ def _load() -> None:
     """Make everything that jobs need before the first of them comes, and say what it is."""
     runtime = get_runtime()
     runtime.serve()
-    _ = runtime.stages  # made now
+    try:
+        _ = runtime.stages  # made now
+        with transaction(runtime.sessions) as session:
+            register_model(session, runtime.embedder)
+    except Transient as error:  # as the first job would find out, and wait
+        log.warning("not_loaded", code=error.code, reason=str(error))
+        return
     embedder, engine = runtime.embedder, runtime.embedder.engine
     metrics.loaded(embedder)
     log.info(

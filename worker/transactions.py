@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
 from storage import models
 from storage.database import Sessions, database_errors
+from storage.tables import CANDIDATE
 
 if TYPE_CHECKING:
     from model.inference import Embedder
@@ -28,9 +29,9 @@ def transaction(sessions: Sessions) -> Iterator[Session]:
 def register_model(session: Session, embedder: Embedder) -> None:
     """Write down which model is at work; the first time counts, later ones only compare.
 
-    Raises ModelAltered.
+    It becomes the active one where none is. Raises ModelAltered.
     """
-    models.register(
+    model = models.register(
         session,
         id=embedder.model_id,
         uri=embedder.source,
@@ -39,7 +40,20 @@ def register_model(session: Session, embedder: Embedder) -> None:
         threshold=embedder.threshold,
         preprocessing=embedder.preprocessing.label,
         scoring=embedder.scoring.as_dict(),
+        **told(embedder.provenance),
     )
+    if model.state == CANDIDATE and models.lineup(session).active is None:
+        models.adopt(session, model.id)
+
+
+def told(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint's provenance tells the registry: figures, recipe, and whose weights."""
+    figures = {name: provenance.get(name) for name in ("test", "gates", "corpora")}
+    return {
+        "metrics": {name: value for name, value in figures.items() if value} or None,
+        "recipe": provenance.get("recipe"),
+        "parent_id": provenance.get("start"),
+    }
 
 
 def check_model(session: Session, embedder: Embedder) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from model import synthetic
+from storage import models
+from storage.database import Sessions
 from storage.images import Images, S3Config
 from tests.fakes import FakeEmbedder, ink
 from worker.enrolment import enroll
 from worker.runtime import Runtime, close_runtimes
+from worker.transactions import register_model, transaction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +57,23 @@ def embedder() -> FakeEmbedder:
     return FakeEmbedder()
 
 
+def give(runtime: Runtime, embedder: FakeEmbedder) -> None:
+    """Let a runtime have loaded a fake model, and use it."""
+    runtime.models._embedders[embedder.model_id] = embedder  # type: ignore[assignment]
+    runtime.models._in_use = embedder  # type: ignore[assignment]
+
+
+def make_active(sessions: Sessions, embedder: FakeEmbedder) -> None:
+    """Let a fake model decide from now on, whatever it has embedded."""
+    with transaction(sessions) as session:
+        register_model(session, embedder)  # type: ignore[arg-type]
+        if models.lineup(session).active != embedder.model_id:
+            models.activate(session, embedder.model_id, now=True)
+
+
 def enrol_ada(runtime: Runtime, embedder: FakeEmbedder) -> None:
     """Give a runtime a fake model, and enrol ada with it at angle 0."""
-    runtime._embedder = embedder  # type: ignore[assignment]
+    give(runtime, embedder)
     enroll(
         "ada",
         [("a", ink(0))],
@@ -60,6 +81,23 @@ def enrol_ada(runtime: Runtime, embedder: FakeEmbedder) -> None:
         images=runtime.images,
         embedder=embedder,  # type: ignore[arg-type]
     )
+
+
+@pytest.fixture(scope="module")
+def pictures() -> dict[str, bytes]:
+    """Signatures of two people, several each, and a blank page."""
+    rng = np.random.default_rng(5)
+    found = {"blank": _png(synthetic.blank(rng))}
+    for name in ("ada", "bo"):
+        signer = synthetic.make_signer(rng)
+        found |= {f"{name}{i}": _png(synthetic.genuine(signer, rng)) for i in range(2)}
+    return found
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from storage import decisions, jobs
 from storage.database import Sessions
 from storage.errors import DatabaseUnavailable, StoreUnavailable
 from tests.fakes import FakeEmbedder, Trouble, ink
-from tests.worker.conftest import Desk, enrol_ada
+from tests.worker.conftest import Desk, enrol_ada, give
 from worker.delivery import Again, deliver, pause
 from worker.pipeline import Outcome
 from worker.runtime import Runtime
@@ -183,7 +183,7 @@ def test_while_nothing_can_be_recorded_every_message_is_kept(
     runtime: Runtime, desk: Desk, url: str
 ) -> None:
     away = Runtime(runtime.settings.model_copy(update={"database_url": url}))
-    away._embedder = runtime._embedder
+    give(away, runtime.embedder)
     for asked in (message(desk.put("a.png", ink(0))), message("nonsense")):
         again = deliver(asked, away, retries=99)
         assert isinstance(again, Again)

@@ -7,19 +7,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import select
 
 from model.errors import CheckpointNotFound
 from model.scoring import Scoring
-from storage import references, signers
+from storage import models, references, signers
 from storage.database import Sessions
-from storage.errors import InvalidSignerId, SignerRetired, StoreUnavailable, UnknownSigner
+from storage.errors import (
+    InvalidSignerId,
+    ModelChanged,
+    SignerRetired,
+    StoreUnavailable,
+    UnknownSigner,
+)
 from storage.tables import ChainEntry
 from tests.fakes import BLANK, FakeEmbedder, Trouble, ink
-from tests.worker.conftest import Desk
+from tests.worker.conftest import Desk, make_active
 from worker.enrolment import EnrolReport, Fate, ImageReport, enroll
 from worker.register import Register
+from worker.transactions import register_model, transaction
 
 Enroll = Callable[..., EnrolReport]
 
@@ -87,6 +95,7 @@ def test_enrolling_with_another_model_embeds_the_earlier_references_too(
 ) -> None:
     run(("a.png", ink(0)), ("b.png", ink(1)))
     newer = FakeEmbedder(name="newer")
+    make_active(sessions, newer)
     report = run(("c.png", ink(2)), embedder=newer)
     assert (report.references, report.re_embedded) == (3, 2)
     assert run(embedder=newer).re_embedded == 0
@@ -95,10 +104,61 @@ def test_enrolling_with_another_model_embeds_the_earlier_references_too(
         assert len(references.embeddings(session, "ada", FakeEmbedder().model_id).ids) == 2
 
 
-def test_without_new_images_enrolling_only_moves_the_signer_to_the_model(run: Enroll) -> None:
+def test_without_new_images_enrolling_only_moves_the_signer_to_the_model(
+    run: Enroll, sessions: Sessions
+) -> None:
     run(("a.png", ink(0)))
+    make_active(sessions, FakeEmbedder(name="newer"))
     report = run(embedder=FakeEmbedder(name="newer"))
     assert (report.images, report.references, report.re_embedded) == ((), 1, 1)
+
+
+def test_whoever_enrols_by_a_model_that_was_replaced_is_told_and_nothing_is_written(
+    run: Enroll, sessions: Sessions
+) -> None:
+    run(("a.png", ink(0)))
+    make_active(sessions, FakeEmbedder(name="newer"))
+    with pytest.raises(ModelChanged):
+        run(("b.png", ink(1)))
+    with sessions() as session:
+        assert len(references.of_signer(session, "ada")) == 1
+
+
+def test_what_is_enrolled_is_embedded_for_the_models_to_come_as_well(
+    run: Enroll, sessions: Sessions
+) -> None:
+    newer, canary = FakeEmbedder(name="newer"), FakeEmbedder(name="canary")
+    run(("a.png", ink(0)))
+    with transaction(sessions) as session:
+        for embedder in (newer, canary):
+            register_model(session, embedder)
+        for reference in references.of_signer(session, "ada"):
+            vector = np.ones(3, np.float32)
+            references.put_embedding(
+                session, reference_id=reference.id, model_id=canary.model_id, vector=vector
+            )
+        models.shadow(session, canary.model_id, 0.5)
+        models.announce(session, newer.model_id)
+    others = {each.model_id: each for each in (newer, canary)}
+    run(("b.png", ink(1)), ("blank.png", BLANK), others=others.__getitem__)
+    with sessions() as session:
+        assert models.lacking(session, canary.model_id) == []
+        (missing,) = models.lacking(session, newer.model_id)
+        assert missing == references.of_signer(session, "ada")[0].id
+
+
+def test_a_model_to_come_that_fails_spoils_no_enrolment(run: Enroll, sessions: Sessions) -> None:
+    run(("a.png", ink(0)))
+    with transaction(sessions) as session:
+        register_model(session, newer := FakeEmbedder(name="newer"))
+        models.announce(session, newer.model_id)
+
+    def gone(_: str) -> FakeEmbedder:
+        raise CheckpointNotFound("There is no checkpoint.")
+
+    assert run(("b.png", ink(1)), others=gone).references == 2
+    with sessions() as session:
+        assert models.count_lacking(session, newer.model_id) == 2
 
 
 def test_a_stored_image_that_vanished_is_reported_and_the_others_go_on(
@@ -108,6 +168,7 @@ def test_a_stored_image_that_vanished_is_reported_and_the_others_go_on(
     with sessions() as session:
         uri = references.of_signer(session, "ada")[0].uri
     Path(uri.removeprefix("file://")).unlink()
+    make_active(sessions, FakeEmbedder(name="newer"))
     report = run(embedder=FakeEmbedder(name="newer"))
     assert (report.references, report.re_embedded) == (1, 1)
     assert len(report.lost) == 1
@@ -120,6 +181,7 @@ def test_a_stored_image_that_was_replaced_becomes_no_reference_for_a_newer_model
     with sessions() as session:
         (reference,) = references.of_signer(session, "ada")
     Path(reference.uri.removeprefix("file://")).write_bytes(ink(2))
+    make_active(sessions, FakeEmbedder(name="newer"))
     report = run(embedder=FakeEmbedder(name="newer"))
     assert (report.references, report.re_embedded) == (0, 0)
     assert "is not the image that was enrolled" in report.lost[0]
@@ -162,8 +224,6 @@ def test_progress_is_told_of_each_image(run: Enroll) -> None:
 def test_the_model_is_registered_with_all_that_a_decision_rests_on(
     run: Enroll, sessions: Sessions, embedder: FakeEmbedder
 ) -> None:
-    from storage import models
-
     run(("a.png", ink(0)))
     with sessions() as session:
         (model,) = models.all(session)

@@ -15,11 +15,11 @@ from model.errors import BlankImage
 from model.scoring import Scoring
 from storage import decisions, jobs, references, signers
 from storage.database import Sessions
-from storage.errors import DatabaseUnavailable, JobConflict, StoreUnavailable
+from storage.errors import DatabaseUnavailable, JobConflict, ModelChanged, StoreUnavailable
 from storage.reference_cache import ReferenceCache
 from storage.tables import Decision, Job
 from tests.fakes import BLANK, FakeEmbedder, Trouble, ink
-from tests.worker.conftest import Desk
+from tests.worker.conftest import Desk, make_active
 from worker.enrolment import enroll
 from worker.ledger import Ledger
 from worker.messages import VerifyRequest
@@ -196,10 +196,18 @@ def test_a_document_outside_the_allowed_folders_is_refused(run: Verify, ada: str
     assert run(asked("file:///etc/hostname")).error_code == "uri_not_allowed"
 
 
-def test_references_of_another_model_are_not_compared_with(
+def test_a_model_that_is_not_the_active_one_compares_with_nobody_elses_references(
     run: Verify, ada: str, desk: Desk
 ) -> None:
-    outcome = run(asked(desk.put("a.png", ink(0))), embedder=FakeEmbedder(name="newer"))
+    with pytest.raises(ModelChanged):
+        run(asked(desk.put("a.png", ink(0))), embedder=FakeEmbedder(name="newer"))
+
+
+def test_a_signer_whom_the_active_model_has_not_embedded_is_a_failure_on_record(
+    run: Verify, ada: str, desk: Desk, sessions: Sessions
+) -> None:
+    make_active(sessions, newer := FakeEmbedder(name="newer"))
+    outcome = run(asked(desk.put("a.png", ink(0))), embedder=newer)
     assert outcome.error_code == "model_mismatch"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from model.errors import CheckpointNotFound
+from storage.errors import DatabaseUnavailable
 from worker.runtime import Runtime, close_runtimes, get_runtime
 from worker.settings import Settings
 
@@ -22,8 +23,17 @@ def test_nothing_is_opened_before_it_is_used(tmp_path: Path) -> None:
     runtime = Runtime(settings)
     assert runtime.sessions is runtime.sessions
     assert runtime.images is runtime.images
+    with pytest.raises(DatabaseUnavailable):  # which knows the model in use
+        _ = runtime.embedder
+    runtime.close()
+
+
+def test_without_a_registry_the_model_of_the_settings_is_used(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/none.db"
+    runtime = Runtime(Settings(database_url=url, checkpoint=tmp_path / "none.pt"))
     with pytest.raises(CheckpointNotFound):
         _ = runtime.embedder
+    assert not (tmp_path / "none.db").exists()
     runtime.close()
 
 
@@ -33,13 +43,14 @@ def test_threads_that_arrive_together_load_one_model(
     import model.inference
 
     loads: list[str] = []
-    real = model.inference.load_embedder
+    real = model.inference.Embedder
 
-    def counted(path: Path, device: str, **others: Any) -> object:
-        loads.append(device)
-        return real(path, device, **others)
+    def counted(checkpoint: object, device: object, **others: Any) -> object:
+        loads.append(str(device))
+        return real(checkpoint, device, **others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(model.inference, "load_embedder", counted)
+    monkeypatch.chdir(tiny_checkpoint.parent)
+    monkeypatch.setattr(model.inference, "Embedder", counted)
     runtime = Runtime(Settings(checkpoint=tiny_checkpoint, device="cpu"))
     barrier = threading.Barrier(4)
     seen: list[object] = []

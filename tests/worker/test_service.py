@@ -6,7 +6,6 @@ something starts it again.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -20,15 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 import redis
-from PIL import Image
 from sqlalchemy import func, select
 
 from migrations.upgrade import upgrade
-from model import synthetic
 from storage import decisions, jobs, models, references, signers
 from storage.errors import UnknownJob
 from storage.tables import Decision
@@ -174,23 +170,6 @@ class Service:
         self.runtime.close()
         for server in (self.redis, self.postgres.server, self.bucket.server.server):
             server.remove()
-
-
-@pytest.fixture(scope="module")
-def pictures() -> dict[str, bytes]:
-    """Signatures of two people, several each, and a blank page."""
-    rng = np.random.default_rng(5)
-    found = {"blank": _png(synthetic.blank(rng))}
-    for name in ("ada", "bo"):
-        signer = synthetic.make_signer(rng)
-        found |= {f"{name}{i}": _png(synthetic.genuine(signer, rng)) for i in range(2)}
-    return found
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -561,7 +540,7 @@ def test_a_prefork_pool_on_the_cpu_decides_as_well(service: Service, document: s
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"CHECKPOINT": "/nowhere.pt"}, "There is no checkpoint /nowhere.pt."),
+        ({"CHECKPOINT_SHA256": "0" * 64}, "is not the one that SIGCTL_CHECKPOINT_SHA256 names."),
         ({"POOL": "prefork", "DEVICE": "cuda"}, "does not survive a fork"),
         ({"RETRY_DELAY": "soon"}, "SIGCTL_RETRY_DELAY must be a positive number of seconds"),
         ({"BROKER_URL": ""}, "SIGCTL_BROKER_URL"),

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from tests.hostile import saved
-from tests.worker.test_service import PATIENCE, Service, Worker, document, pictures, service
+from tests.worker.test_service import PATIENCE, Service, Worker, document, service
 
-__all__ = ["document", "pictures", "service"]  # fixtures
+__all__ = ["document", "service"]  # fixtures
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
 

@@ -24,6 +24,7 @@ from worker.cli import (
     evaluate,
     exits,
     jobs,
+    models,
     opening,
     requeue,
     show,
@@ -81,6 +82,7 @@ app.command("worker", rich_help_panel=DAILY)(work.worker)
 app.command("compare", rich_help_panel=DAILY)(compare.compare)
 app.command("train", rich_help_panel=MODELS)(training.train)
 app.command("evaluate", rich_help_panel=MODELS)(evaluate.evaluate)
+app.add_typer(models.app, name="models", rich_help_panel=MODELS)
 app.command("demo", rich_help_panel=DAILY)(demo.demo)
 app.add_typer(signers.app, name="signers", rich_help_panel=RECORD)
 app.add_typer(audit.app, name="audit", rich_help_panel=RECORD)

@@ -30,6 +30,23 @@ class Offering:
         self, signer: str, found: Sequence[str], advance: Callable[[], None]
     ) -> tuple[EnrolReport, list[ImageReport]]:
         """The worker's report, and one entry for each place in order, unreadable files included."""
+        from storage.errors import ModelChanged
+
+        try:
+            return self._enroll(signer, found, advance)
+        except ModelChanged:  # and nothing was written
+            self._follow()
+            return self._enroll(signer, found, lambda: None)
+
+    def _follow(self) -> None:
+        from worker.register import Register
+
+        models = self._runtime.models
+        self._register = Register(models.use(models.lineup()).model_id)
+
+    def _enroll(
+        self, signer: str, found: Sequence[str], advance: Callable[[], None]
+    ) -> tuple[EnrolReport, list[ImageReport]]:
         from worker import enrolment
 
         unread: dict[int, ImageReport] = {}
@@ -48,6 +65,7 @@ class Offering:
             sessions=self._runtime.sessions,
             images=self._runtime.images,
             embedder=self._runtime.embedder,
+            others=self._runtime.models.get,
             register=self._register,
             force=self._force,
             dry_run=self._dry_run,

@@ -184,10 +184,10 @@ def test_a_job_id_stands_for_one_question(
 def test_without_a_model_nothing_is_recorded(
     sigctl: Sigctl, enrolled: str, stranger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SIGCTL_CHECKPOINT", "nowhere.pt")
+    monkeypatch.setenv("SIGCTL_CHECKPOINT_SHA256", "0" * 64)
     done = sigctl("submit", enrolled, stranger)
     assert done.code == Exit.SETUP
-    assert "There is no checkpoint nowhere.pt." in done.err
+    assert "is not the one that SIGCTL_CHECKPOINT_SHA256 names." in done.err
     assert sigctl("audit", "list", "--json").json == []
 
 

@@ -1,0 +1,48 @@
+"""Bringing a checkpoint into the registry: its file into the store, what it says into the row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from model.checkpoint import parse_checkpoint
+from storage import models
+from storage.tables import Model
+from worker import checkpoints
+from worker.transactions import told, transaction
+
+if TYPE_CHECKING:
+    from worker.runtime import Runtime
+
+
+def register(
+    runtime: Runtime,
+    data: bytes,
+    source: str,
+    *,
+    by: str | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> Model:
+    """Register a checkpoint's bytes as a candidate; what is registered already stays as it is.
+
+    `metrics` is what it was measured to do; what its provenance says unless given. Raises
+    CheckpointError, ModelAltered, and what keeping the file raises.
+    """
+    checkpoint = parse_checkpoint(data, source)
+    uri = checkpoints.keep(runtime.images, data)
+    with transaction(runtime.sessions) as session:
+        model = models.register(
+            session,
+            id=checkpoint.sha256,
+            uri=uri,
+            by=by,
+            backbone=checkpoint.backbone,
+            size=checkpoint.size,
+            threshold=checkpoint.threshold,
+            preprocessing=checkpoint.preprocessing.label,
+            scoring=checkpoint.scoring.as_dict(),
+            **told(checkpoint.provenance) | ({} if metrics is None else {"metrics": metrics}),
+        )
+        if model.uri != uri:
+            models.moved(session, model.id, uri)
+        return models.get(session, model.id)

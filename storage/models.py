@@ -33,7 +33,6 @@ from storage.tables import (
     RETIRED,
     SHADOW,
     STANDING_BY,
-    ChainEntry,
     Embedding,
     Model,
     Reference,
@@ -197,8 +196,7 @@ def adopt(session: Session, id: str, by: str | None = None) -> bool:
     _lock(session)
     if lineup(session).active is not None:
         return False
-    _set(session, id, ACTIVE, by)
-    _enter(session, id, None, by)
+    _make_active(session, id, None, by)
     return True
 
 
@@ -234,7 +232,7 @@ def withdraw(session: Session, id: str, by: str | None = None) -> Model:
     model = get(session, id)
     if model.state not in (INCOMING, SHADOW):
         raise ModelInUse(f"model {id[:12]} is {model.state}: there is nothing to cancel")
-    _set(session, id, CANDIDATE if not _was_active(session, id) else RETIRED, by)
+    _set(session, id, CANDIDATE if model.activated_at is None else RETIRED, by)
     return get(session, id)
 
 
@@ -269,21 +267,19 @@ def activate(
     before = lineup(session).active
     if before is not None:
         _set(session, before, RETIRED, by)
-    _set(session, id, ACTIVE, by)
-    _enter(session, id, before, by)
+    _make_active(session, id, before, by)
     return before
 
 
 def previous(session: Session) -> Model:
     """The model that was active before this one, which a rollback returns to.
 
-    Raises UnknownModel when there is none.
+    Raises UnknownModel when there is none, NoActiveModel.
     """
-    query = select(Model).where(Model.state == RETIRED).order_by(Model.state_since.desc()).limit(1)
-    model = session.scalar(query)
-    if model is None:
+    before = active(session).replaced_id
+    if before is None:
         raise UnknownModel("no model was active before this one, so there is none to return to")
-    return model
+    return get(session, before)
 
 
 def lacking(session: Session, id: str, *, after: int = 0, limit: int | None = None) -> list[int]:
@@ -377,11 +373,9 @@ def _set(session: Session, id: str, state: str, by: str | None, share: float | N
     session.execute(update(Model).where(Model.id == id).values(changed))
 
 
-def _enter(session: Session, id: str, before: str | None, by: str | None) -> None:
+def _make_active(session: Session, id: str, before: str | None, by: str | None) -> None:
+    _set(session, id, ACTIVE, by)
+    changed = {"activated_at": utc_now(), "replaced_id": before}
+    session.execute(update(Model).where(Model.id == id).values(changed))
     detail = {"replaces": before, "by": by}
     chain.of(session).append(session, [Event(kind=ACTIVATION, subject=id, detail=detail)])
-
-
-def _was_active(session: Session, id: str) -> bool:
-    entered = exists().where(ChainEntry.kind == ACTIVATION, ChainEntry.subject == id)
-    return bool(session.scalar(select(entered)))

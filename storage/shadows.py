@@ -61,4 +61,4 @@ def of_jobs(session: Session, model_id: str, job_ids: Sequence[str]) -> dict[str
     query = select(ShadowDecision.job_id, ShadowDecision.verdict).where(
         ShadowDecision.model_id == model_id, ShadowDecision.job_id.in_(job_ids)
     )
-    return dict(session.execute(query).tuples().all())
+    return {row.job_id: row.verdict for row in session.execute(query)}

@@ -196,7 +196,8 @@ class Model(Base):
 
     `metrics` are what it was measured to do, with the protocol; `parent_id` is the model that its
     training began with. `state_since` and `state_by` tell of the last change of `state`;
-    `shadow_share` of the jobs are shown to a model in the shadow as well.
+    `activated_at` and `replaced_id` of the last time that it became the active one, and in place of
+    which. `shadow_share` of the jobs are shown to a model in the shadow as well.
     """
 
     __tablename__ = "models"
@@ -220,6 +221,8 @@ class Model(Base):
     parent_id: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))
     state_since: Mapped[datetime | None]
     state_by: Mapped[str | None]
+    activated_at: Mapped[datetime | None]
+    replaced_id: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))
     shadow_share: Mapped[float | None]
     # The server's default is for workers of the release before, which do not know the column.
     state: Mapped[str] = mapped_column(String(16), default=CANDIDATE, server_default=CANDIDATE)

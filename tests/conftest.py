@@ -231,6 +231,34 @@ def sessions(database_url: str) -> Iterator[Sessions]:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real checkpoint with random weights: only the same picture is close to a picture."""
+    return a_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny.pt")
+
+
+@pytest.fixture(scope="session")
+def newer_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another such network, with another input and figures of its own."""
+    rates = {"skilled_eer": 0.1, "skilled_low": 0.05, "skilled_high": 0.2, "random_eer": 0.01}
+    rates |= {"frr": 0.06, "far_skilled": 0.3}
+    provenance = {
+        "test": [{"protocol": "1:1", **rates}],
+        "gates": {"passed": True, "failures": []},
+        "corpora": ["made_up"],
+        "recipe": {"name": "seed", "epochs": 2},
+        "start": "0" * 64,
+    }
+    path = tmp_path_factory.mktemp("newer") / "newer.pt"
+    return a_checkpoint(path, seed=8, size=(48, 64), threshold=0.06, provenance=provenance)
+
+
+def a_checkpoint(
+    path: Path,
+    *,
+    seed: int = 7,
+    size: tuple[int, int] = (64, 96),
+    threshold: float = 0.05,
+    provenance: dict[str, Any] | None = None,
+) -> Path:
+    """Write a checkpoint with random weights, of height and width `size`."""
     import torch  # takes seconds, which tests of the store need not pay
 
     from model.checkpoint import Checkpoint, save_checkpoint
@@ -238,15 +266,16 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from model.scoring import Scoring
     from model.siamese import SiameseNet
 
-    torch.manual_seed(7)
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pt"
+    torch.manual_seed(seed)
+    height, width = size
     checkpoint = Checkpoint(
         weights=SiameseNet("test_mambaout").eval().state_dict(),
         backbone="test_mambaout",
-        size=96,
-        threshold=0.05,
-        preprocessing=Preprocessing(height=64, width=96),
-        scoring=Scoring(thresholds={1: 0.05}),
+        size=width,
+        threshold=threshold,
+        preprocessing=Preprocessing(height=height, width=width),
+        scoring=Scoring(thresholds={1: threshold}),
+        provenance=provenance or {},
     )
     save_checkpoint(path, checkpoint)
     return path

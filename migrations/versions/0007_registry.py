@@ -26,9 +26,12 @@ ADDED: dict[str, sa.types.TypeEngine[Any]] = {
     "parent_id": sa.String(64),
     "state_since": sa.DateTime(timezone=True),
     "state_by": sa.Text(),
+    "activated_at": sa.DateTime(timezone=True),
+    "replaced_id": sa.String(64),
     "shadow_share": sa.Double(),
 }
-CHANGED = ("uri", "state", "state_since", "state_by", "shadow_share")
+STATE = ("state", "state_since", "state_by", "activated_at", "replaced_id", "shadow_share")
+CHANGED = ("uri", *STATE)
 GRANTS = {
     f"UPDATE ({', '.join(CHANGED)})": "models",
     "SELECT, INSERT, DELETE": "shadow_decisions",

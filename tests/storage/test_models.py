@@ -234,6 +234,27 @@ def test_there_is_no_rollback_without_a_model_before(sessions):
         models.previous(session)
 
 
+def test_a_rollback_returns_to_what_was_replaced_whatever_was_cancelled_since(sessions):
+    registered(sessions, OLD, NEW, THIRD)
+    with sessions.begin() as session:
+        models.activate(session, NEW)
+        models.activate(session, THIRD)
+        models.announce(session, OLD)
+        models.withdraw(session, OLD)
+        assert models.previous(session).id == NEW
+
+
+def test_embeddings_are_pruned_of_models_that_are_not_in_use_and_of_no_other(sessions):
+    registered(sessions, OLD, NEW)
+    with sessions.begin() as session:
+        for name in "abc":
+            embedded(session, a_reference(session, name=name), OLD, NEW)
+        assert [models.prune(session, NEW, limit=2) for _ in range(3)] == [2, 1, 0]
+        assert models.count_lacking(session, OLD) == 0
+        with pytest.raises(ModelInUse, match="is active"):
+            models.prune(session, OLD)
+
+
 def test_the_database_itself_allows_no_second_active_model(sessions):
     registered(sessions, OLD, NEW)
     with sessions.begin() as session, pytest.raises(IntegrityError):

@@ -14,11 +14,8 @@ import pytest
 from PIL import Image
 
 from model import synthetic
-from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from model.checkpoint import load_checkpoint, save_checkpoint
 from model.errors import CheckpointError
-from model.preprocess import Preprocessing
-from model.scoring import Scoring
-from model.siamese import SiameseNet
 from storage import decisions, jobs, models, references, shadows
 from storage.errors import ActivationUnderWay, ModelIncomplete
 from storage.models import Lineup
@@ -31,25 +28,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
 
 SIGNERS = ("ada", "bo")
 SEEN_WITHIN = 5.0
-
-
-@pytest.fixture(scope="module")
-def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another network, with another input: what it makes of a picture fits no other model's."""
-    import torch
-
-    torch.manual_seed(8)
-    path = tmp_path_factory.mktemp("newer") / "newer.pt"
-    checkpoint = Checkpoint(
-        weights=SiameseNet("test_mambaout").eval().state_dict(),
-        backbone="test_mambaout",
-        size=64,
-        threshold=0.06,
-        preprocessing=Preprocessing(height=48, width=64),
-        scoring=Scoring(thresholds={1: 0.06}),
-    )
-    save_checkpoint(path, checkpoint)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +57,11 @@ def old(service: Service) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def new(service: Service, newer: Path) -> str:
+def new(service: Service, newer_checkpoint: Path) -> str:
     """The other model, registered."""
-    return registry.register(service.runtime, newer.read_bytes(), "newer.pt", by="mia").id
+    return registry.register(
+        service.runtime, newer_checkpoint.read_bytes(), "newer.pt", by="mia"
+    ).id
 
 
 def lineup(service: Service) -> Lineup:

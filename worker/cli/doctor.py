@@ -198,10 +198,15 @@ def _model(settings: Settings) -> Finding:
 
     model = get_runtime(settings).embedder
     found = (
-        f"{settings.checkpoint}: {model.backbone}, {model.preprocessing.label}, threshold "
+        f"{model.source}: {model.backbone}, {model.preprocessing.label}, threshold "
         f"{model.threshold:.3f}, {_operating_point(model.scoring, settings)}, "
         f"model {show.short(model.model_id)}; {model.engine.name}, since {model.engine.why}."
     )
+    if settings.checkpoint.is_file() and _sha256(settings.checkpoint) != model.model_id:
+        found += (
+            f" SIGCTL_CHECKPOINT names another one, {settings.checkpoint}, which does not decide:"
+            " `sigctl models add` registers it, `sigctl models activate` lets it decide."
+        )
     return Finding(part="model", state=State.OK, found=found)
 
 
@@ -267,9 +272,11 @@ def _references(settings: Settings) -> Finding:
     """Whether the signers in use can be compared by the model in use."""
     from sqlalchemy import exists, func, select
 
+    from storage import models
     from storage.tables import Embedding, Reference, Signer
 
-    model_id = _sha256(settings.checkpoint)
+    with _session(settings) as session:
+        model_id = models.lineup(session).active or _sha256(settings.checkpoint)
     live = (Reference.signer_id == Signer.id) & Reference.retired_at.is_(None)
     seen = (Embedding.reference_id == Reference.id) & (Embedding.model_id == model_id)
     usable = exists().where(live, seen)

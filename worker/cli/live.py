@@ -98,7 +98,8 @@ def _warnings(workers: Sequence[Status], jobs: Jobs | None) -> Iterator[str]:
         each = "; ".join(f"{show.short(model)} on {', '.join(on)}" for model, on in users.items())
         yield (
             f"The workers use {len(users)} models, so a verdict depends on who takes the job:"
-            f" {each}. Give all of them one SIGCTL_CHECKPOINT."
+            f" {each}. They follow `sigctl models activate` within seconds; the log of one that"
+            " does not says why."
         )
     if jobs is not None and jobs.quiet:
         yield (

@@ -31,10 +31,10 @@ MODELS = (
     show.Column(title="state", whole=True),
     show.Column(title="since", whole=True),
     show.Column(title="by"),
-    show.Column(title="backbone"),
+    show.Column(title="backbone", whole=True),
     show.Column(title="embedded", right=True),
-    show.Column(title="skilled EER", right=True),
-    show.Column(title="random EER", right=True),
+    show.Column(title="skilled EER %", right=True),
+    show.Column(title="random EER %", right=True),
 )
 
 
@@ -283,8 +283,10 @@ def _tell_change(done: Change, json: bool) -> None:
     for number, reason in done.lost.items():
         show.note(f"Reference {number} is lost to this model: {show.as_sentence(reason)}")
     before = f" in place of {show.short(done.before)}" if done.before else ""
-    embedded = show.count(done.embedded, "reference was", "references were")
-    show.say(f"Model {show.short(done.model_id)} decides now{before}; {embedded} embedded for it.")
+    show.say(f"Model {show.short(done.model_id)} decides now{before}.")
+    if done.embedded:
+        embedded = show.count(done.embedded, "reference was", "references were")
+        show.say(f"{embedded} embedded for it.")
     if done.workers:
         followed = done.workers - len(done.late)
         show.say(f"{followed} of {done.workers} workers had followed after {done.seconds:.1f} s.")

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from model.checkpoint import load_checkpoint, save_checkpoint
+from storage import models
+from tests.builders import a_model, digest
 from tests.conftest import Bucket
 from tests.worker.cli.conftest import Done, Sigctl
-from worker.cli import doctor, live
+from worker.cli import doctor, live, opening
 from worker.cli.doctor import Finding, State
 from worker.cli.exits import Exit
 from worker.queues import Backlog
@@ -232,15 +234,23 @@ def test_a_store_that_is_away_is_a_fault(sigctl: Sigctl, monkeypatch: pytest.Mon
 
 
 def test_a_model_that_has_not_seen_the_references_is_a_warning(
-    sigctl: Sigctl, enrolled: str, here: Path, monkeypatch: pytest.MonkeyPatch
+    sigctl: Sigctl, enrolled: str
 ) -> None:
-    (here / "other.pt").write_bytes(b"another model")
-    monkeypatch.setenv("SIGCTL_CHECKPOINT", "other.pt")
+    with opening.transaction() as session:
+        models.activate(session, a_model(session, digest("newer")).id, now=True)
     done = sigctl("doctor", "--no-load", "--json")
     assert done.code == 0
     found = part(done, "references")
     assert found["state"] == "warning"
     assert found["found"].startswith("0 of 1 signers")
+
+
+def test_a_model_of_the_settings_that_does_not_decide_is_told(
+    sigctl: Sigctl, enrolled: str, newer_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGCTL_CHECKPOINT", str(newer_checkpoint))
+    found = part(sigctl("doctor", "--json"), "model")["found"]
+    assert f"names another one, {newer_checkpoint}, which does not decide" in found
 
 
 def test_a_check_that_hangs_is_given_up(here: Path) -> None:

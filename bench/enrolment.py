@@ -1,21 +1,33 @@
-"""How long it takes to enrol many signers, and what that costs beside embedding their images."""
+"""How long it takes to enrol many signers, and to embed them for another model.
+
+Both beside only decoding and embedding the same images, in rounds that alternate.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.progress import track
 
 from bench.documents import Corpus, crop, numbered
 from bench.service import Service
+from model.checkpoint import save_checkpoint
 from model.engine import cores, one_core_a_thread
+from storage import models
+from worker import registry
+from worker.embedding import TOGETHER, embed_references
+from worker.embedding_queue import CHUNK
 from worker.enrolment import enroll
 from worker.register import Register
-from worker.runtime import get_runtime
+from worker.runtime import Runtime, get_runtime
+from worker.transactions import transaction
 
 IMAGES = 5
 THREADS_PER_CORE = 2  # one fetches and writes while the other embeds
@@ -23,6 +35,7 @@ ROUND = 50
 """Signers in a round: first their images are only embedded, then they are enrolled."""
 
 Signer = tuple[str, Mapping[str, bytes]]
+Item = TypeVar("Item")
 
 
 def measure(service: Service, corpus: Corpus, signers: int) -> dict[str, Any]:
@@ -60,13 +73,51 @@ def measure(service: Service, corpus: Corpus, signers: int) -> dict[str, Any]:
             chosen = [_signer(n, pictures) for n in range(first, min(first + ROUND, signers))]
             bare.append(_seconds(pool, embed, chosen))
             whole.append(_seconds(pool, enrol, chosen))
-    seconds = sum(whole)
-    overheads = [above / below - 1 for above, below in zip(whole, bare, strict=True)]
     return {
         "signers": signers,
         "images": IMAGES,
+        **_told(bare, whole, IMAGES * signers),
+        "re_embedding": _re_embedding(runtime, pictures),
+    }
+
+
+def _re_embedding(runtime: Runtime, pictures: Sequence[bytes]) -> dict[str, Any]:
+    """The same for embedding all references with a second model, in chunks as workers get them."""
+    own = runtime.embedder.checkpoint
+    with TemporaryDirectory() as folder:
+        save_checkpoint(path := Path(folder) / "other.pt", replace(own, threshold=0.5))
+        other = registry.register(runtime, path.read_bytes(), str(path)).id
+    embedder = runtime.models.get(other)
+    with transaction(runtime.sessions) as session:
+        missing = models.lacking(session, other)
+
+    def embed(numbers: Sequence[int]) -> None:
+        for start in range(0, len(numbers), TOGETHER):
+            some = numbers[start : start + TOGETHER]
+            images = [numbered(pictures[number % len(pictures)], number) for number in some]
+            embedder.embed([embedder.prepare(image) for image in images], exact=True)
+
+    def re_embed(numbers: Sequence[int]) -> None:
+        embed_references(
+            numbers, sessions=runtime.sessions, images=runtime.images, embedder=embedder
+        )
+
+    bare, whole = [], []
+    with ThreadPoolExecutor(THREADS_PER_CORE * cores()) as pool:
+        for first in track(range(0, len(missing), IMAGES * ROUND), "Re-embedding", transient=True):
+            chosen = missing[first : first + IMAGES * ROUND]
+            chunks = [chosen[start : start + CHUNK] for start in range(0, len(chosen), CHUNK)]
+            bare.append(_seconds(pool, embed, chunks))
+            whole.append(_seconds(pool, re_embed, chunks))
+    return _told(bare, whole, len(missing))
+
+
+def _told(bare: Sequence[float], whole: Sequence[float], images: int) -> dict[str, Any]:
+    seconds = sum(whole)
+    overheads = [above / below - 1 for above, below in zip(whole, bare, strict=True)]
+    return {
         "seconds": seconds,
-        "images_per_second": IMAGES * signers / seconds,
+        "images_per_second": images / seconds,
         "overhead": {"median": float(np.median(overheads)), "rounds": overheads},
     }
 
@@ -79,9 +130,9 @@ def _signer(number: int, pictures: Sequence[bytes]) -> Signer:
 
 
 def _seconds(
-    pool: ThreadPoolExecutor, work: Callable[[Signer], None], signers: Sequence[Signer]
+    pool: ThreadPoolExecutor, work: Callable[[Item], None], items: Sequence[Item]
 ) -> float:
     began = time.perf_counter()
-    for _ in pool.map(work, signers):
+    for _ in pool.map(work, items):
         pass
     return time.perf_counter() - began

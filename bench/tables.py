@@ -137,6 +137,12 @@ def _enrolment(found: Result) -> Iterator[str]:
         f"{100 * found['overhead']['median']:.0f} % more than decoding and embedding the same "
         "images (median of rounds)."
     )
+    again = found["re_embedding"]
+    yield (
+        f"Embedding the same references for another model: {again['seconds']:.0f} s, "
+        f"{again['images_per_second']:.0f} images/s; "
+        f"{100 * again['overhead']['median']:.0f} % more (median of rounds)."
+    )
 
 
 def _shares(result: Result) -> Iterator[str]:

@@ -22,11 +22,11 @@ from model.checkpoint import load_checkpoint, save_checkpoint
 from storage import jobs
 from tests.operations import asked, expressions
 from tests.services import free_port
-from tests.worker.test_service import PATIENCE, ROOT, Service, Worker, document, pictures
+from tests.worker.test_service import PATIENCE, ROOT, Service, Worker, document
 from worker.pulse import STILL
 from worker.transactions import transaction
 
-__all__ = ["document", "pictures"]
+__all__ = ["document"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
 

@@ -37,7 +37,8 @@ from bench.upstream import Answer, Question, Upstream, Watch, questions
 from storage.tables import VERDICTS
 from storage.verification import verify
 from tests.fault_proxy import FaultProxy, fault_proxy
-from worker.runtime import chain_keys, get_runtime
+from worker.keys import chain_keys
+from worker.runtime import get_runtime
 from worker.transactions import transaction
 
 DOCUMENTS = 200

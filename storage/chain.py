@@ -7,6 +7,7 @@ then an entry, the anchor, names the heads of all the others, which ties the str
 
 from __future__ import annotations
 
+import hmac
 import json
 import secrets
 import time
@@ -17,7 +18,17 @@ from typing import Any
 from sqlalchemy import exists, insert, select, text
 from sqlalchemy.orm import Session
 
-from storage.seal import COLUMNS, FIRST, PUBLIC, Key, seal, stored_decision, stored_time, whole
+from storage.seal import (
+    COLUMNS,
+    FIRST,
+    PUBLIC,
+    Key,
+    Keys,
+    seal,
+    stored_decision,
+    stored_time,
+    whole,
+)
 from storage.tables import ADOPTED, ANCHOR, ATTESTS, DECISION, ChainEntry, Decision, utc_now
 
 CHAINS = 16
@@ -158,6 +169,18 @@ def entry_of(session: Session, job_id: str) -> ChainEntry | None:
     """The entry that attests the decision of that job."""
     query = select(ChainEntry).where(ChainEntry.subject == job_id, ATTESTS)
     return session.scalars(query).one_or_none()
+
+
+def holds(session: Session, entry: ChainEntry, keys: Keys) -> bool:
+    """Whether this entry was sealed where it stands, with one of the keys that are not public."""
+    key = keys.by_id().get(entry.key_id)
+    if key is None or key == PUBLIC:
+        return False
+    before = session.get(ChainEntry, (entry.chain, entry.position - 1))
+    previous = FIRST if before is None else before.mac
+    values = (entry.chain, entry.position, entry.kind, entry.subject, entry.detail, entry.key_id)
+    sealed = seal(key, previous, (*values, stored_time(entry.recorded_at)), None)
+    return hmac.compare_digest(sealed, entry.mac)
 
 
 def heads(session: Session, *, without: int | None = None) -> list[Head]:

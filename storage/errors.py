@@ -107,6 +107,12 @@ class NoActiveModel(StorageError):
     code = "no_active_model"
 
 
+class ModelNotSealed(StorageError):
+    """That the model is active was not entered in the record with the record's key."""
+
+    code = "model_not_sealed"
+
+
 class ModelInUse(StorageError):
     """What the model is used for forbids the change."""
 

@@ -25,14 +25,17 @@ from storage.errors import (
     NoActiveModel,
     UnknownModel,
 )
+from storage.seal import Keys
 from storage.tables import (
     ACTIVATION,
     ACTIVE,
     CANDIDATE,
     INCOMING,
+    IS_ACTIVATION,
     RETIRED,
     SHADOW,
     STANDING_BY,
+    ChainEntry,
     Embedding,
     Model,
     Reference,
@@ -44,6 +47,7 @@ from storage.tables import (
 FIXED = ("backbone", "size", "threshold", "preprocessing")
 """What a checkpoint says and its row repeats."""
 
+MOST_ENTRIES = 1000
 LOCK = 7_364_003
 """Any number, the same in every process: the key of PostgreSQL's advisory lock."""
 
@@ -176,6 +180,30 @@ def active(session: Session) -> Model:
     if model is None:
         raise NoActiveModel("no model is active yet; a worker or an enrolment makes it so")
     return model
+
+
+def sealed(session: Session, keys: Keys) -> str | None:
+    """The model of the newest activation that was sealed with one of the keys; None without any.
+
+    Whoever can write to the database without the key can name another model active, but cannot
+    make such an entry, nor take one away.
+    """
+    query = select(ChainEntry).where(IS_ACTIVATION).order_by(ChainEntry.recorded_at.desc())
+    for entry in session.scalars(query.limit(MOST_ENTRIES)):
+        if chain.holds(session, entry, keys):
+            return entry.subject
+    return None
+
+
+def confirm(session: Session, id: str, by: str | None = None) -> None:
+    """Enters once more that the active model is active, under the key in use.
+
+    Raises ModelInUse for another model.
+    """
+    _lock(session)
+    if lineup(session).active != id:
+        raise ModelInUse(f"model {id[:12]} is not the active one")
+    _enter(session, id, id, by)
 
 
 def still_active(session: Session, id: str) -> None:
@@ -377,5 +405,9 @@ def _make_active(session: Session, id: str, before: str | None, by: str | None) 
     _set(session, id, ACTIVE, by)
     changed = {"activated_at": utc_now(), "replaced_id": before}
     session.execute(update(Model).where(Model.id == id).values(changed))
+    _enter(session, id, before, by)
+
+
+def _enter(session: Session, id: str, before: str | None, by: str | None) -> None:
     detail = {"replaces": before, "by": by}
     chain.of(session).append(session, [Event(kind=ACTIVATION, subject=id, detail=detail)])

@@ -381,6 +381,7 @@ class TrainingRun(Base):
 # As literals: a bound value would keep SQLite from using the index.
 ATTESTS = text(f"kind IN ('{DECISION}', '{ADOPTED}')")
 IS_LABEL = text(f"kind = '{LABEL}'")
+IS_ACTIVATION = text(f"kind = '{ACTIVATION}'")
 
 
 class ChainEntry(Base):
@@ -409,6 +410,7 @@ class ChainEntry(Base):
             postgresql_where=IS_LABEL,
             sqlite_where=IS_LABEL,
         ),
+        Index(None, "recorded_at", postgresql_where=IS_ACTIVATION, sqlite_where=IS_ACTIVATION),
     )
 
     chain: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

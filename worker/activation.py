@@ -17,6 +17,7 @@ from storage.errors import ModelIncomplete
 from worker import checkpoints, embedding_queue, status
 from worker.embedding import embed_references
 from worker.errors import BrokerUnavailable
+from worker.keys import chain_keys
 from worker.logs import get_logger
 from worker.transactions import transaction
 
@@ -67,8 +68,13 @@ def activate(
     """Make a registered model the active one.
 
     Raises UnknownModel, ModelInUse, ActivationUnderWay, CheckpointError when its file cannot be
-    used, and ModelIncomplete when it cannot embed a reference, unless those are given up.
+    used, and ModelIncomplete when it cannot embed a reference, unless those are given up. The
+    active model is confirmed, if nothing under the record's key says that it is the active one.
     """
+    if _unsealed(runtime, model_id):
+        with transaction(runtime.sessions) as session:
+            models.confirm(session, model_id, by)
+        return _followed(runtime, model_id, model_id, 0, {}, progress)
     embedded, lost = prepare(runtime, model_id, by=by, progress=progress)
     if lost and not give_up_lost:
         raise ModelIncomplete(_lost(model_id, lost))
@@ -160,6 +166,14 @@ def keep_files(runtime: Runtime, model_id: str) -> None:
             kept = checkpoints.keep(runtime.images, data)
             with transaction(runtime.sessions) as session:
                 models.moved(session, id, kept)
+
+
+def _unsealed(runtime: Runtime, model_id: str) -> bool:
+    """Whether this is the active model and workers refuse it because it is not sealed to be."""
+    with transaction(runtime.sessions) as session:
+        active = models.lineup(session).active == model_id
+        sealed = models.sealed(session, chain_keys(runtime.settings))
+    return active and runtime.settings.chain_key is not None and sealed != model_id
 
 
 def _embed_all(runtime: Runtime, model_id: str, progress: Progress) -> tuple[int, dict[int, str]]:

@@ -19,10 +19,11 @@ from model.checkpoint import load_checkpoint, read_checkpoint
 from model.errors import CheckpointNotFound, CheckpointNotPinned
 from storage import models
 from storage.database import Sessions
-from storage.errors import DatabaseNotMigrated
+from storage.errors import DatabaseNotMigrated, ModelNotSealed
 from storage.images import Images
 from storage.models import Lineup
 from worker import checkpoints
+from worker.keys import chain_keys
 from worker.settings import Settings
 from worker.transactions import transaction
 
@@ -53,6 +54,7 @@ class LoadedModels:
         self._loading: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._embedders: dict[str, Embedder] = {}
         self._own: str | None = None
+        self._sealed: str | None = None
         self._in_use: Embedder | None = None
         self._before: str | None = None
         self.latest = Lineup()
@@ -74,8 +76,11 @@ class LoadedModels:
     def use(self, lineup: Lineup) -> Embedder:
         """Load the active model of this lineup and use it from now on.
 
-        Raises CheckpointError, StoreUnavailable or DatabaseUnavailable, and changes nothing then.
+        Raises CheckpointError, ModelNotSealed, StoreUnavailable or DatabaseUnavailable, and changes
+        nothing then.
         """
+        if lineup.active is not None:
+            self._check_sealed(lineup.active)
         found = self.get(lineup.active or self._of_settings())
         with self._lock:
             if found is not self._in_use:
@@ -128,6 +133,18 @@ class LoadedModels:
         with transaction(self._sessions()) as session:
             uri = models.get(session, model_id).uri
         return checkpoints.fetch(self._images(), model_id, uri), uri
+
+    def _check_sealed(self, model_id: str) -> None:
+        """That somebody with the record's key has made it the active one, if there is a key."""
+        if self._settings.chain_key is None or model_id == self._sealed:
+            return
+        with transaction(self._sessions()) as session:
+            self._sealed = models.sealed(session, chain_keys(self._settings))
+        if self._sealed != model_id:
+            raise ModelNotSealed(
+                f"model {model_id[:12]} is active, but no entry of the record under its key says"
+                f" so; if it should be, confirm it with `sigctl models activate {model_id[:12]}`"
+            )
 
     def _of_settings(self) -> str:
         """The digest of the model that the settings name."""

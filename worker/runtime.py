@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from storage.database import make_engine, make_sessions
 from storage.images import Images, S3Config
 from storage.reference_cache import ReferenceCache
-from storage.seal import PUBLIC, Key, Keys
+from worker.keys import chain_keys
 from worker.ledger import Ledger
 from worker.sandbox import Sandbox
 from worker.settings import Settings, load_settings
@@ -225,16 +225,6 @@ def make_images(settings: Settings) -> Images:
         store=settings.store,
         s3=s3,
         max_bytes=settings.max_bytes,
-    )
-
-
-def chain_keys(settings: Settings) -> Keys:
-    """The key that the record is sealed with, and those that it was sealed with before."""
-    key, old = settings.chain_key, settings.chain_old_keys
-    before = [] if old is None else old.get_secret_value().split(",")
-    return Keys(
-        current=PUBLIC if key is None else Key.of(key.get_secret_value()),
-        old=tuple(Key.of(words.strip()) for words in before if words.strip()),
     )
 
 

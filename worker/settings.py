@@ -330,10 +330,13 @@ class Settings(BaseModel):
     s3_retries: CountOrNone = Field(3, description="Repeated requests within one fetch.")
     checkpoint: Path = Field(
         Path("checkpoints/siamese_vision_mamba_tiny.pt"),
-        description="The model: weights, threshold and preprocessing in one file.",
+        description="The model: weights, threshold and preprocessing in one file. It decides until"
+        " `sigctl models activate` names another.",
     )
     checkpoint_sha256: Annotated[str | None, _checked(_sha256)] = Field(
-        None, description="sha256 that the model's file must have. Any other is refused."
+        None,
+        description="sha256 of the only model that may decide here. Any other is refused, even if"
+        " it is the active one.",
     )
     device: Annotated[str, _checked(_device)] = Field(
         "auto", description="auto, cpu, cuda or cuda:<number>."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from model.errors import ModelError
@@ -16,6 +17,7 @@ from worker import metrics
 from worker.logs import get_logger
 
 if TYPE_CHECKING:
+    from storage.models import Lineup
     from worker.runtime import Runtime
 
 EVERY = 1.0
@@ -50,24 +52,27 @@ class Succession:
                 log.exception("succession_failed")
 
     def _look(self) -> None:
-        models, before = self._runtime.models, self._runtime.loaded
-        lineup = models.lineup()
+        before, lineup = self._runtime.loaded, self._runtime.models.lineup()
         for model_id in lineup.embedding:
-            self._get_ready(model_id)
-        if lineup.active is None or lineup.active in self._failed:
-            return
-        now = models.use(lineup)
-        if before is not now and not self._stopped.is_set():
+            self._try(model_id, lambda: self._load(model_id, lineup))  # noqa: B023 - at once
+        now = self._runtime.loaded
+        if now is not None and before is not now and not self._stopped.is_set():
             self._runtime.follow()
             metrics.loaded(now)
             log.info("model_switched", model=now.model_id)
 
-    def _get_ready(self, model_id: str) -> None:
-        """Load a model and choose how to run it; one that cannot be had is reported."""
+    def _load(self, model_id: str, lineup: Lineup) -> None:
+        """Have the model ready to embed; the active one is used from now on."""
+        _ = self._runtime.models.get(model_id).engine
+        if model_id == lineup.active:
+            self._runtime.models.use(lineup)
+
+    def _try(self, model_id: str, act: Callable[[], object]) -> None:
+        """Do something with a model; one that cannot be had is reported, and tried again later."""
         if time.monotonic() < self._failed.get(model_id, 0.0):
             return
         try:
-            _ = self._runtime.models.get(model_id).engine
+            act()
         except Transient:
             raise
         except (ModelError, StorageError) as error:

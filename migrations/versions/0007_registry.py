@@ -1,7 +1,8 @@
 """What each model is used for, what a model in the shadow would have said, and training runs.
 
-Reads and writes nothing that stands but the few rows of `models`, which all begin as candidates:
-the first command or worker after the upgrade makes the model of its settings the active one.
+Writes nothing that stands but the few rows of `models`, which all begin as candidates: the first
+enrolment or worker after the upgrade makes the model of its settings the active one. Reads
+`chain_entries` once, for the index by which activations are found.
 """
 
 from __future__ import annotations
@@ -56,6 +57,14 @@ def upgrade() -> None:
         postgresql_where=standing_by,
         sqlite_where=standing_by,
     )
+    activations = sa.text("kind = 'activation'")
+    op.create_index(
+        op.f("ix_chain_entries_recorded_at"),
+        "chain_entries",
+        ["recorded_at"],
+        postgresql_where=activations,
+        sqlite_where=activations,
+    )
     op.create_table(
         "shadow_decisions",
         sa.Column("job_id", sa.String(128), nullable=False),
@@ -99,6 +108,7 @@ def downgrade() -> None:
     """Forgets which model is active: workers then decide with the one of their settings."""
     if _has_role():
         op.execute(f"REVOKE UPDATE ({', '.join(CHANGED)}) ON models FROM {ROLE}")
+    op.drop_index(op.f("ix_chain_entries_recorded_at"), "chain_entries")
     op.drop_table("training_runs")
     op.drop_table("shadow_decisions")
     op.drop_index(op.f("ix_models_state"), "models")

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from storage import models, references, signers
+from storage.database import make_engine, make_sessions
 from storage.errors import (
     ActivationUnderWay,
     ModelAltered,
@@ -17,6 +18,7 @@ from storage.errors import (
     UnknownModel,
 )
 from storage.models import Lineup
+from storage.seal import Key, Keys
 from tests.builders import MODEL_ID, a_model, a_reference, digest, unit_vector
 
 OLD, NEW, THIRD = digest("old"), digest("new"), digest("third")
@@ -319,3 +321,59 @@ def test_whoever_enrols_by_a_model_that_has_been_replaced_is_told(sessions):
         models.activate(session, NEW)
     with sessions.begin() as session, pytest.raises(ModelChanged):
         models.still_active(session, OLD)
+
+
+KEY = Key.of("k" * 32)
+
+
+@pytest.fixture
+def keyed(database_url):
+    engine = make_engine(database_url)
+    yield make_sessions(engine, KEY)
+    engine.dispose()
+
+
+def by_key(sessions, keys=Keys(current=KEY)):  # noqa: B008
+    with sessions.begin() as session:
+        return models.sealed(session, keys)
+
+
+def test_the_newest_sealed_activation_says_which_model_is_active(keyed):
+    assert by_key(keyed) is None
+    registered(keyed, OLD, NEW)
+    assert by_key(keyed) == OLD
+    with keyed.begin() as session:
+        models.activate(session, NEW)
+    assert by_key(keyed) == NEW
+    assert by_key(keyed, Keys(current=Key.of("o" * 32))) is None
+    assert by_key(keyed, Keys(current=Key.of("o" * 32), old=(KEY,))) == NEW
+
+
+def test_whoever_has_the_database_but_not_the_key_activates_nothing(keyed):
+    registered(keyed, OLD, NEW)
+    forger = make_sessions(keyed.kw["bind"], Key.of("f" * 32))
+    with forger.begin() as session:
+        models.activate(session, NEW)
+    unkeyed = make_sessions(keyed.kw["bind"])
+    with unkeyed.begin() as session:
+        models.confirm(session, NEW)
+    assert lineup(keyed) == Lineup(active=NEW)
+    assert by_key(keyed) == OLD
+    with keyed.begin() as session:  # a copy of the genuine entry, under the other's name
+        copied = "INSERT INTO chain_entries SELECT 99, position, kind, :id, detail, key_id,"
+        session.execute(
+            text(f"{copied} recorded_at, mac FROM chain_entries WHERE subject = :old"),
+            {"id": NEW, "old": OLD},
+        )
+    assert by_key(keyed) == OLD
+
+
+def test_an_active_model_is_confirmed_under_a_key_that_came_later(sessions):
+    registered(sessions, OLD, NEW)
+    assert by_key(sessions) is None
+    keyed = make_sessions(sessions.kw["bind"], KEY)
+    with keyed.begin() as session:
+        models.confirm(session, OLD, "mia")
+        with pytest.raises(ModelInUse):
+            models.confirm(session, NEW)
+    assert by_key(sessions) == OLD

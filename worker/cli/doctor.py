@@ -258,7 +258,7 @@ def _database(settings: Settings) -> Finding:
 def _chain(settings: Settings) -> Finding:
     """Whether the record is sealed with a key, so that a forger cannot seal it again."""
     from worker.cli.evidence import UNKEYED
-    from worker.runtime import chain_keys
+    from worker.keys import chain_keys
 
     keys = chain_keys(settings)
     if settings.chain_key is None:

@@ -121,7 +121,7 @@ def sign_off(
 
 
 def _keys() -> Keys:
-    from worker.runtime import chain_keys
+    from worker.keys import chain_keys
 
     return chain_keys(opening.settings())
 

@@ -67,6 +67,7 @@ SETUP_CODES = frozenset(
         "preprocessing_error",
         "backbone_error",
         "model_altered",
+        "model_not_sealed",
         "device_unavailable",
         "invalid_database_url",
         "database_not_migrated",

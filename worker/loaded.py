@@ -118,6 +118,13 @@ class LoadedModels:
                     self._embedders[model_id] = found
             return found
 
+    def check_file(self) -> None:
+        """That the file of the model in use is there and whole; loads no network.
+
+        Raises as `use` does.
+        """
+        self._checkpoint(self.lineup().active or self._of_settings())
+
     def _checkpoint(self, model_id: str) -> tuple[Checkpoint, str]:
         """The checkpoint and where it came from: the settings' file if it is that, or the store."""
         settings = self._settings

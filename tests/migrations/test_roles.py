@@ -9,11 +9,21 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from migrations.upgrade import ROLE, app_role_is_there, current, downgrade, head, upgrade
-from storage import chain, decisions, jobs, references, signers, verification
+from storage import chain, decisions, jobs, models, references, signers, verification
 from storage.chain import Event
-from storage.database import make_engine, make_sessions
+from storage.database import insert_new, make_engine, make_sessions
 from storage.seal import Keys
-from tests.builders import a_decision, a_job, an_embedded_reference, an_error
+from storage.tables import ShadowDecision
+from tests.builders import (
+    MODEL_ID,
+    a_decision,
+    a_job,
+    a_model,
+    an_embedded_reference,
+    an_error,
+    digest,
+    unit_vector,
+)
 
 
 @pytest.fixture
@@ -64,6 +74,30 @@ def test_a_member_of_the_role_can_erase_a_signer(decided):
         signers.mark_erased(session, "ada")
         assert references.erase(session, "ada") == (1, 1)
         chain.of(session).append(session, [Event(kind="erasure", subject="ada", detail={})])
+
+
+def test_a_member_of_the_role_can_change_the_active_model_and_nothing_that_a_model_is(decided):
+    with decided.begin() as session:
+        a_model(session, new := digest("new"))
+        models.adopt(session, MODEL_ID)
+        models.still_active(session, MODEL_ID)
+        (reference,) = references.of_signer(session, "ada")
+        references.put_embeddings(session, new, {reference.id: unit_vector(2)})
+        models.shadow(session, new, 0.1)
+        insert_new(
+            session,
+            ShadowDecision,
+            {"job_id": "job-1", "model_id": new, "verdict": "accept"},
+            "job_id",
+            "model_id",
+        )
+        models.moved(session, new, "s3://store/new.pt")
+        models.activate(session, new)
+        assert models.prune(session, MODEL_ID) == 1
+    for statement in ("UPDATE models SET threshold = 2", "DELETE FROM models"):
+        with decided() as session, pytest.raises(DBAPIError) as caught:
+            session.execute(text(statement))
+        assert caught.value.orig.sqlstate == "42501"
 
 
 @pytest.mark.parametrize("table", ["decisions", "chain_entries"])

@@ -101,7 +101,6 @@ def _set(options: dict[str, object]) -> None:
 
 def _checked(settings: Settings) -> Celery:
     """The Celery application, once everything is there without which each job would fail."""
-    from model.checkpoint import read_checkpoint
     from worker.app import make_app
     from worker.settings import mask_url
     from worker.tasks import refuse_cuda_in_children
@@ -112,7 +111,7 @@ def _checked(settings: Settings) -> Celery:
     reach(app, mask_url(settings.broker_url or ""))
     if settings.pool == "prefork":
         refuse_cuda_in_children(settings.device)
-        read_checkpoint(settings.checkpoint, sha256=settings.checkpoint_sha256)
+        runtime.models.check_file()
     else:
         # Loaded once, before the first job waits for it.
         with transaction(runtime.sessions) as session:

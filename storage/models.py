@@ -47,6 +47,7 @@ from storage.tables import (
 FIXED = ("backbone", "size", "threshold", "preprocessing")
 """What a checkpoint says and its row repeats."""
 
+NEWEST = "newest"
 MOST_ENTRIES = 1000
 LOCK = 7_364_003
 """Any number, the same in every process: the key of PostgreSQL's advisory lock."""
@@ -145,7 +146,14 @@ def get(session: Session, id: str) -> Model:
 
 
 def find(session: Session, beginning: str) -> Model:
-    """The one model whose digest begins so. Raises UnknownModel for none and for several."""
+    """The one model whose digest begins so, or the `newest` registered, or the `active` one.
+
+    Raises UnknownModel for none and for several, NoActiveModel.
+    """
+    if beginning == ACTIVE:
+        return active(session)
+    if beginning == NEWEST and (registered := all(session)):
+        return registered[-1]
     query = select(Model).where(Model.id.startswith(beginning.lower(), autoescape=True))
     found = list(session.scalars(query.order_by(Model.id).limit(2)))
     if not beginning or not found:

@@ -23,6 +23,7 @@ from model import synthetic
 from model.plots import SheetRow, comparison_sheet
 from model.preprocess import decode_grey
 from model.synthetic import SyntheticSigner
+from model.synthetic_corpus import synthetic_corpus
 from storage import decisions, references
 from storage.tables import REVIEW
 from worker import enrolment
@@ -38,13 +39,15 @@ Step = Callable[[str, int, int], None]
 """Told the stage, how many of its steps are done, and how many there are."""
 
 MARK = ".sigctl-demo"
-FOLDERS = ("specimens", "documents", "store")
+CORPUS = "corpus"
+FOLDERS = ("specimens", "documents", "store", CORPUS)
 DATABASE = "sigctl.db"
 SHEET = "verdicts.png"
 FILES = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", SHEET)
 
 SIGNERS = ("ada", "boris", "chen", "dora", "emeka", "farida")
 REFERENCES = 5
+CORPUS_EACH = 6
 IMITATED = 4
 MISTAKEN = 3
 
@@ -161,6 +164,18 @@ def run(settings: Settings, folder: Path, seed: int, step: Step) -> list[Result]
 def draw(results: Sequence[Result], path: Path) -> None:
     """Write the picture: each questioned signature beside its nearest reference."""
     comparison_sheet([_row(result) for result in results], path)
+
+
+def write_corpus(folder: Path, writers: int, seed: int, step: Step) -> None:
+    """Write a corpus of other made-up writers, six signatures each and as many imitations."""
+    synthetic_corpus(
+        folder / CORPUS,
+        signers=writers,
+        seed=seed + 1,
+        genuine=CORPUS_EACH,
+        forgeries=CORPUS_EACH,
+        progress=lambda done, total: step("Writing a corpus", done, total),
+    )
 
 
 def write_documents(

@@ -109,6 +109,11 @@ def test_a_model_is_found_by_the_beginning_of_its_digest(sessions):
         a_model(session, "ab" + "0" * 62)
         a_model(session, "ac" + "0" * 62)
         assert models.find(session, "AB").id.startswith("ab")
+        assert models.find(session, "newest").id.startswith("ac")
+        with pytest.raises(NoActiveModel):
+            models.find(session, "active")
+        models.adopt(session, "ab" + "0" * 62)
+        assert models.find(session, "active").id.startswith("ab")
         for wrong in ("a", "", "ad", "%"):
             with pytest.raises(UnknownModel):
                 models.find(session, wrong)

@@ -32,6 +32,12 @@ def demo(
         Path, typer.Option(help="Where all of it is kept; made anew each time.")
     ] = Path("demo-output"),
     seed: Annotated[int, typer.Option(min=0, help="Another number makes other signers.")] = 7,
+    corpus: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="WRITERS", help="Make up so many writers more, a corpus to retrain with."
+        ),
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Show the whole thing on generated signers: no server, no network, no GPU.
@@ -55,6 +61,8 @@ def demo(
         results = demo.run(settings, folder, seed, step)
         step("Drawing", 0, 1)
         demo.draw(results, folder / demo.SHEET)
+        if corpus:
+            demo.write_corpus(folder, corpus, seed, step)
     if json:
         _as_json(results, folder / demo.SHEET)
     else:

@@ -23,7 +23,10 @@ app = typer.Typer(help="Which model decides, and how it is changed.", no_args_is
 
 app.command("compare")(canary.compare)
 
-ModelId = Annotated[str, typer.Argument(metavar="MODEL", help="A digest, or how it begins.")]
+ModelId = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A digest, how it begins, or one of active and newest."),
+]
 By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who does it.")]
 
 MODELS = (

@@ -9,7 +9,7 @@ from model.checkpoint import parse_checkpoint
 from storage import models
 from storage.tables import Model
 from worker import checkpoints
-from worker.transactions import told, transaction
+from worker.transactions import told_by, transaction
 
 if TYPE_CHECKING:
     from worker.runtime import Runtime
@@ -25,11 +25,13 @@ def register(
 ) -> Model:
     """Register a checkpoint's bytes as a candidate; what is registered already stays as it is.
 
-    `metrics` is what it was measured to do; what its provenance says unless given. Raises
-    CheckpointError, ModelAltered, and what keeping the file raises.
+    `metrics` are figures beside those that its provenance has. Raises CheckpointError,
+    ModelAltered, and what keeping the file raises.
     """
     checkpoint = parse_checkpoint(data, source)
     uri = checkpoints.keep(runtime.images, data)
+    told = told_by(checkpoint.provenance)
+    told["metrics"] = {**(told["metrics"] or {}), **(metrics or {})} or None
     with transaction(runtime.sessions) as session:
         model = models.register(
             session,
@@ -41,7 +43,7 @@ def register(
             threshold=checkpoint.threshold,
             preprocessing=checkpoint.preprocessing.label,
             scoring=checkpoint.scoring.as_dict(),
-            **told(checkpoint.provenance) | ({} if metrics is None else {"metrics": metrics}),
+            **told,
         )
         if model.uri != uri:
             models.moved(session, model.id, uri)

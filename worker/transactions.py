@@ -40,13 +40,13 @@ def register_model(session: Session, embedder: Embedder) -> None:
         threshold=embedder.threshold,
         preprocessing=embedder.preprocessing.label,
         scoring=embedder.scoring.as_dict(),
-        **told(embedder.provenance),
+        **told_by(embedder.provenance),
     )
     if model.state == CANDIDATE and models.lineup(session).active is None:
         models.adopt(session, model.id)
 
 
-def told(provenance: Mapping[str, Any]) -> dict[str, Any]:
+def told_by(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint's provenance tells the registry: figures, recipe, and whose weights."""
     figures = {name: provenance.get(name) for name in ("test", "gates", "corpora")}
     return {

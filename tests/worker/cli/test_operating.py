@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections import defaultdict
@@ -47,7 +46,7 @@ def walk(sigctl: Sigctl, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def step(command: str, sigctl: Sigctl, monkeypatch: pytest.MonkeyPatch) -> str:
     """One line, as a shell would run it in this process."""
-    program, *arguments = shlex.split(command.replace("$PWD", os.getcwd()))
+    program, *arguments = shlex.split(command.replace("$PWD", str(Path.cwd())))
     if program == "cd":
         monkeypatch.chdir(*arguments)
         return ""

@@ -236,7 +236,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def newer_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another such network, with another input and figures of its own."""
+    """Another such network, with another input, longer embeddings and figures of its own."""
     rates = {"skilled_eer": 0.1, "skilled_low": 0.05, "skilled_high": 0.2, "random_eer": 0.01}
     rates |= {"frr": 0.06, "far_skilled": 0.3}
     provenance = {
@@ -247,7 +247,8 @@ def newer_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "start": "0" * 64,
     }
     path = tmp_path_factory.mktemp("newer") / "newer.pt"
-    return a_checkpoint(path, seed=8, size=(48, 64), threshold=0.06, provenance=provenance)
+    how = {"size": (48, 64), "threshold": 0.06, "head": "places", "provenance": provenance}
+    return a_checkpoint(path, seed=8, **how)
 
 
 def a_checkpoint(
@@ -256,6 +257,7 @@ def a_checkpoint(
     seed: int = 7,
     size: tuple[int, int] = (64, 96),
     threshold: float = 0.05,
+    head: Any = "seed",
     provenance: dict[str, Any] | None = None,
 ) -> Path:
     """Write a checkpoint with random weights, of height and width `size`."""
@@ -269,7 +271,8 @@ def a_checkpoint(
     torch.manual_seed(seed)
     height, width = size
     checkpoint = Checkpoint(
-        weights=SiameseNet("test_mambaout").eval().state_dict(),
+        weights=SiameseNet("test_mambaout", head=head).eval().state_dict(),
+        head=head,
         backbone="test_mambaout",
         size=width,
         threshold=threshold,

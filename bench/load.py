@@ -62,7 +62,7 @@ def saturate(
     _warm_up(service, documents, f"warm-{name}")
     before = _spent(service, workers)
     began = time.perf_counter()
-    service.push(list(_jobs(documents, count, name)))
+    service.push(list(messages(documents, count, name)))
     rows = service.decisions(count, f"{name}-", poll=0.2)
     seconds = time.perf_counter() - began
     after = _spent(service, workers)
@@ -89,7 +89,7 @@ def latency(
     """Documents come at random moments, `rate` a second; ms from sending to the decision."""
     rng = np.random.default_rng(7)
     moments = np.cumsum(rng.exponential(1 / rate, count))
-    jobs = list(_jobs(documents, count, name))
+    jobs = list(messages(documents, count, name))
     began = time.time()
     for job, moment in zip(jobs, moments, strict=True):
         ahead = began + moment - time.time()
@@ -116,18 +116,21 @@ def endure(
     memory = [worker.megabytes()]
     for done in track(range(0, count, chunk), "Endurance", transient=True):
         name = f"endure{done}"
-        service.push(list(_jobs(documents, chunk, name)))
+        service.push(list(messages(documents, chunk, name)))
         service.decisions(chunk, f"{name}-", poll=1.0)
         memory.append(worker.megabytes())
     return {"documents": count, "every": chunk, "megabytes": memory}
 
 
 def _warm_up(service: Service, documents: Sequence[tuple[str, str]], name: str) -> None:
-    service.push(list(_jobs(documents, WARM_UP, name)))
+    service.push(list(messages(documents, WARM_UP, name)))
     service.decisions(WARM_UP, f"{name}-", poll=0.1)
 
 
-def _jobs(documents: Sequence[tuple[str, str]], count: int, name: str) -> Iterator[dict[str, Any]]:
+def messages(
+    documents: Sequence[tuple[str, str]], count: int, name: str
+) -> Iterator[dict[str, Any]]:
+    """So many jobs over the documents, again and again; their ids begin with the name."""
     for number in range(count):
         signer, uri = documents[number % len(documents)]
         yield {"job_id": f"{name}-{number}", "signer_id": signer, "document": uri}

@@ -76,7 +76,7 @@ def stored(store: Path) -> Images:
 
 
 def check(said: str, url: str, store: Path) -> None:
-    assert "The record holds: 4 entries, 3 decisions (0 of them adopted)" in said
+    assert "The record holds: 5 entries, 3 decisions (0 of them adopted)" in said
     sessions = make_sessions(url)
     with sessions.begin() as session:
         found = [stored(store).fetch(r.uri) for r in references.of_signer(session, "ada")]

@@ -187,9 +187,13 @@ def _holds(report: Report) -> str:
         "label": "label",
         "erasure": "erasure",
         "forced": "forced enrolment",
+        "activation": "change of the model",
         "anchor": "anchor",
     }
-    rest = ", ".join(show.count(kinds[kind], noun) for kind, noun in nouns.items())
+    nouns_of_many = {"activation": "changes of the model"}
+    rest = ", ".join(
+        show.count(kinds[kind], noun, nouns_of_many.get(kind)) for kind, noun in nouns.items()
+    )
     return f"The record holds: {show.count(report.entries, 'entry', 'entries')}, {parts}, {rest}."
 
 

@@ -276,4 +276,7 @@ def _workers(runtime: Runtime) -> list[Status]:
 def _lost(model_id: str, lost: Mapping[int, str]) -> str:
     shown = "; ".join(f"reference {number}: {why}" for number, why in list(lost.items())[:SHOWN])
     more = f"; and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
-    return f"model {model_id[:12]} cannot embed {len(lost)} references in use: {shown}{more}"
+    return (
+        f"model {model_id[:12]} cannot embed {len(lost)} references in use: {shown}{more}; retire"
+        " them, or go on without them"
+    )

@@ -194,7 +194,7 @@ class Runtime:
         from model.specimen import examine
 
         settings, sandbox = self.settings, self.sandbox
-        return Embedder(
+        embedder = Embedder(
             checkpoint,
             choose_device(settings.device),
             source=source,
@@ -203,6 +203,9 @@ class Runtime:
             decode=preprocess if sandbox is None else sandbox.preprocess,
             examine=examine if sandbox is None else sandbox.examine,
         )
+        if self._serves:
+            _ = embedder.engine  # chosen now, which takes seconds, and not by the first job
+        return embedder
 
 
 def make_images(settings: Settings) -> Images:

@@ -63,7 +63,7 @@ class Succession:
 
     def _load(self, model_id: str, lineup: Lineup) -> None:
         """Have the model ready to embed; the active one is used from now on."""
-        _ = self._runtime.models.get(model_id).engine
+        self._runtime.models.get(model_id)
         if model_id == lineup.active:
             self._runtime.models.use(lineup)
 

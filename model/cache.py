@@ -23,6 +23,9 @@ from .errors import DatasetError, ModelError
 from .files import write_atomically
 from .preprocess import Preprocessing, preprocess, to_pixels, to_range
 
+CANVAS = ".npy"
+"""The suffix of a file that holds what the network sees, where the image itself must not lie."""
+
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 
@@ -44,7 +47,7 @@ class CachedImages:
         progress: Progress | None = None,
     ) -> None:
         self.how, self.signers = how, tuple(signers)
-        places = [_place(signer, how, folder) for signer in signers]
+        places = [None if _prepared(signer) else _place(signer, how, folder) for signer in signers]
         _complete(self.signers, places, how, progress)
         count = sum(len(signer.files) for signer in signers)
         self.pixels: NDArray[np.uint8] = np.empty((count, how.height, how.width), np.uint8)
@@ -52,7 +55,7 @@ class CachedImages:
         self.skipped: dict[Path, str] = {}
         row = 0
         for signer, place in zip(signers, places, strict=True):
-            pixels, reasons = _load(place)
+            pixels, reasons = _load(place) if place else _canvases(signer.files, how)
             self.pixels[row : row + len(pixels)] = pixels
             for path, reason in zip(signer.files, reasons, strict=True):
                 if reason:
@@ -89,7 +92,7 @@ def _place(signer: Signer, how: Preprocessing, folder: Path) -> Path:
 
 def _complete(
     signers: Sequence[Signer],
-    places: Sequence[Path],
+    places: Sequence[Path | None],
     how: Preprocessing,
     progress: Progress | None,
 ) -> None:
@@ -97,7 +100,7 @@ def _complete(
     missing = [
         (signer.files, place)
         for signer, place in zip(signers, places, strict=True)
-        if not place.exists()
+        if place is not None and not place.exists()
     ]
     total, done = sum(len(files) for files, _ in missing), 0
 
@@ -114,6 +117,28 @@ def _complete(
                 progress(done, total)
     finally:  # Ctrl-C and a full disk wait for the signers at work, not for the whole corpus
         pool.shutdown(cancel_futures=True)
+
+
+def _prepared(signer: Signer) -> bool:
+    """Whether the signer's files are canvases already, which need no cache."""
+    return bool(signer.files) and all(path.suffix == CANVAS for path in signer.files)
+
+
+def write_canvas(path: Path, canvas: NDArray[np.float32]) -> None:
+    """Keep what the network sees of one image (1, H, W), to be read in the image's place."""
+    buffer = io.BytesIO()
+    np.save(buffer, to_pixels(canvas))
+    write_atomically(path, buffer.getvalue())
+
+
+def _canvases(files: Sequence[Path], how: Preprocessing) -> tuple[NDArray[np.uint8], list[str]]:
+    pixels = np.zeros((len(files), how.height, how.width), np.uint8)
+    for row, path in enumerate(files):
+        try:
+            pixels[row] = np.load(path)
+        except (OSError, ValueError, EOFError) as error:
+            raise DatasetError(f"{path} is no canvas of {how.label}.") from error
+    return pixels, [""] * len(files)
 
 
 def _write(place: Path, files: Sequence[Path], how: Preprocessing) -> None:

@@ -42,6 +42,8 @@ from .siamese import Head, SiameseNet
 
 FORMAT = 1
 SEED_KEYS = ("model", "backbone", "size", "threshold")
+FITTED = ("views.", "reduced.")
+"""Where the names of weights begin that no descent has learnt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half: bool = False) -
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:
-    tensor = tensor.detach().cpu().contiguous()
+    # A clone, because strides of size 1 may differ between a run and the same run resumed.
+    tensor = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
     return tensor.half() if half and tensor.is_floating_point() else tensor
 
 
@@ -212,14 +215,21 @@ def load_weights(model: SiameseNet, checkpoint: Checkpoint) -> None:
 def begin_with(model: SiameseNet, checkpoint: Checkpoint) -> None:
     """Give a network to be trained the checkpoint's weights; a head it adds keeps its own.
 
-    Raises CheckpointMismatch.
+    What was fitted in closed form is left out: it is fitted anew when training has ended. Raises
+    CheckpointMismatch.
     """
+    own = model.state_dict()
+    learnt = {
+        name: value
+        for name, value in checkpoint.weights.items()
+        if name in own or not name.startswith(FITTED)
+    }
     added = {
         name: value
-        for name, value in model.state_dict().items()
-        if name.startswith("places.") and name not in checkpoint.weights
+        for name, value in own.items()
+        if name.startswith("places.") and name not in learnt
     }
-    load_weights(model, replace(checkpoint, weights={**checkpoint.weights, **added}))
+    load_weights(model, replace(checkpoint, weights=learnt | added))
 
 
 def _first_line(error: BaseException) -> str:

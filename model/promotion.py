@@ -1,5 +1,6 @@
 """From the best weights of a run to a checkpoint that may serve: calibrated, tested, gated."""
 
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -81,16 +82,18 @@ def finish(
         preprocessing=recipe.preprocessing,
         scoring=scoring,
         head=head,
-        provenance={
-            "recipe": recipe.as_dict(),
-            "test": rows,
-            **_seed_rows(recipe, vectors, writers),
-            "gates": gates.as_dict(),
-            "allow_leaky": allow_leaky,
-            "log": trainer.log,
-            "versions": versions(),
-            **provenance,
-        },
+        provenance=_as_plain(
+            {
+                "recipe": recipe.as_dict(),
+                "test": rows,
+                **_seed_rows(recipe, vectors, writers),
+                "gates": gates.as_dict(),
+                "allow_leaky": allow_leaky,
+                "log": [_without_times(row) for row in trainer.log],
+                "versions": versions(),
+                **provenance,
+            }
+        ),
     )
     if gates.failures and not allow_leaky:
         kept = trainer.folder / "refused.pt"
@@ -107,6 +110,20 @@ def _completed(trainer: Trainer) -> dict[str, Tensor]:
     weights = {name: _rounded(value) for name, value in trainer.average.state_dict().items()}
     trainer.average.load_state_dict(weights)
     return weights
+
+
+def _as_plain(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values, whatever run they come from: pickle writes a text that is met twice once.
+
+    A run that was resumed has other objects than one that was not, and the file's sha256 is to be
+    the same.
+    """
+    plain: dict[str, Any] = json.loads(json.dumps(provenance))
+    return plain
+
+
+def _without_times(row: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if name != "seconds"}
 
 
 def versions() -> dict[str, str]:

@@ -1,10 +1,13 @@
 """How a network is trained: the seed's settings, and ours."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from .augment import Augmentation
 from .disguise import Disguise
+from .errors import ModelError, TrainingError
 from .metrics import Policy
 from .preprocess import VERSIONS, Preprocessing
 from .siamese import Head
@@ -96,7 +99,56 @@ PLACES = replace(
     generated=0,
 )
 
+FEWER_EPOCHS = 0.5
+GENTLER = 0.25
+"""Shares of a recipe's epochs and learning rate by which a network that has learnt goes on."""
+
 RECIPES = {recipe.name: recipe for recipe in (SEED, WRITERS, PLACES)}
+
+
+def from_dict(values: Mapping[str, Any]) -> Recipe:
+    """The recipe that `as_dict` was made of, by this release or one before.
+
+    Raises TrainingError for one that this release cannot follow.
+    """
+    try:
+        made = {
+            "preprocessing": Preprocessing(**values["preprocessing"]),
+            "augmentation": Augmentation(**values["augmentation"]),
+            "disguise": Disguise(**values["disguise"]),
+            "margin": tuple(values["margin"]),
+        }
+        return Recipe(**{**values, **made})
+    except (KeyError, TypeError, ModelError) as error:
+        raise TrainingError(f"The recipe cannot be followed by this release: {error}.") from error
+
+
+def refined(recipe: Recipe) -> Recipe:
+    """How a network that was trained so goes on with more data: shorter, and more gently."""
+    return replace(
+        recipe,
+        name=f"{recipe.name}, refined",
+        pretrained=False,
+        epochs=math.ceil(FEWER_EPOCHS * recipe.epochs),
+        learning_rate=GENTLER * recipe.learning_rate,
+        freeze_epochs=0,
+        descriptor_epochs=0,
+        generated=0,
+    )
+
+
+def stages_of(recipe: Recipe) -> tuple[Recipe, ...]:
+    """What a network is trained by from random weights: places go on from a run of writers."""
+    if recipe.head != "places":
+        return (recipe,)
+    first = replace(
+        WRITERS,
+        backbone=recipe.backbone,
+        preprocessing=recipe.preprocessing,
+        steps=recipe.steps,
+        seed=recipe.seed,
+    )
+    return first, recipe
 
 
 def with_mode(recipe: Recipe, mode: str) -> Recipe:

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.cache import CachedImages
-from model.dataset import scan_dataset
+from model.cache import CachedImages, write_canvas
+from model.dataset import Signer, scan_dataset
 from model.errors import DatasetError, FileNotWritten
 from model.preprocess import Preprocessing, preprocess
 from model.sampling import writers_of
@@ -145,3 +145,18 @@ def test_no_signers_are_no_images(tmp_path):
     images = CachedImages((), STROKES, tmp_path)
     assert images.pixels.shape == (0, 32, 64)
     assert not images.index
+
+
+def test_a_signer_of_whom_only_canvases_are_there_is_taken_as_it_is_and_not_cached(
+    signers, tmp_path
+):
+    paths = [tmp_path / f"{number}.npy" for number in range(2)]
+    canvases = [preprocess(path.read_bytes(), STROKES) for path in signers[0].genuine[:2]]
+    for path, canvas in zip(paths, canvases, strict=True):
+        write_canvas(path, canvas)
+    signer = Signer(name="enrolled/1", genuine=tuple(paths), forged=())
+    found = CachedImages([signer, signers[1]], STROKES, tmp_path / "cache")
+    np.testing.assert_allclose(found.images(found.rows(paths)), canvases, atol=1 / 127)
+    assert len(list((tmp_path / "cache").rglob("*.npz"))) == 1
+    with pytest.raises(DatasetError, match="is no canvas of strokes/1 32x32"):
+        CachedImages([signer], replace(STROKES, width=32), tmp_path / "cache")

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from model.leakage import Gates
 from model.objectives import Objective
 from model.preprocess import Preprocessing
 from model.promotion import ModelRefused, finish
-from model.recipes import PLACES, SEED, WRITERS, with_mode
+from model.recipes import PLACES, SEED, WRITERS, from_dict, refined, stages_of, with_mode
 from model.sampling import writer_batches
 from model.scoring import Scoring
 from model.siamese import EMBEDDING_SIZE
@@ -282,6 +283,72 @@ def test_the_grey_mode_keeps_the_recipe_and_changes_the_input():
     grey = with_mode(SEED, "seed_grey")
     assert grey.preprocessing == Preprocessing(name="seed_grey")
     assert replace(grey, preprocessing=SEED.preprocessing) == SEED
+
+
+def test_a_network_with_views_begins_a_run_of_places_and_is_fitted_anew(parts, tmp_path):
+    recipe = replace(PLACES, **SMALL)
+    first = trainer(recipe, parts, tmp_path / "first")
+    first.fit()
+    made = finish(first, parts.test, tmp_path / "first.pt", provenance={}, allow_leaky=True)
+    start = load_checkpoint(tmp_path / "first.pt")
+    assert any(name.startswith("views.") for name in start.weights)
+    second = Trainer(
+        refined(recipe),
+        parts.train,
+        parts.validation,
+        folder=tmp_path / "second",
+        device=torch.device("cpu"),
+        reporter=QUIET,
+        start=start,
+    )
+    for name, value in second.model.state_dict().items():
+        assert torch.equal(value.float(), start.weights[name].float()), name
+    second.fit()
+    again = finish(second, parts.test, tmp_path / "second.pt", provenance={}, allow_leaky=True)
+    assert again.weights["reduced.weight"].shape == made.weights["reduced.weight"].shape
+    assert not torch.equal(again.weights["reduced.weight"], made.weights["reduced.weight"])
+
+
+def test_the_file_of_a_run_that_was_stopped_is_the_same_byte_for_byte(parts, tmp_path):
+    recipe = replace(PLACES, **{**SMALL, "epochs": 3})
+
+    class Killed(Exception):
+        pass
+
+    def file_of(folder, kill_in):
+        def step(epoch, *_):
+            if epoch in kill_in:
+                kill_in.remove(epoch)
+                raise Killed
+
+        reporter = Reporter(say=lambda _: None, step=step)
+        while True:
+            run = trainer(recipe, parts, tmp_path / folder, reporter)
+            try:
+                run.fit()
+            except Killed:
+                continue
+            path = tmp_path / f"{folder}.pt"
+            finish(run, parts.test, path, provenance={"train_writers": ["a/1"]}, allow_leaky=True)
+            return path.read_bytes()
+
+    assert file_of("whole", []) == file_of("killed", [2, 3])
+
+
+def test_a_recipe_is_read_back_from_a_checkpoint_and_refined_is_shorter_and_gentler():
+    plain = json.loads(json.dumps(PLACES.as_dict()))
+    assert from_dict(plain) == PLACES
+    gentle = refined(PLACES)
+    assert (gentle.epochs, gentle.learning_rate) == (4, 1e-4)
+    with pytest.raises(TrainingError, match="cannot be followed by this release"):
+        from_dict({**plain, "colour": 1})
+
+
+def test_places_from_random_weights_go_on_from_a_run_of_writers():
+    first, second = stages_of(replace(PLACES, seed=7, steps=5))
+    assert (first.head, second.head) == ("seed", "places")
+    assert (first.seed, first.steps) == (7, 5)
+    assert stages_of(WRITERS) == (WRITERS,)
 
 
 @pytest.mark.slow

@@ -1,0 +1,153 @@
+"""The rule of promotion, the paired interval beneath it, and the flips that it counts."""
+
+import numpy as np
+import pytest
+
+from model import metrics
+from model.comparison import Comparison
+from model.flips import Change, Flips, flips_of
+from model.paired import Difference, difference_interval
+from model.ruling import rule
+
+NONE = Flips(gone={})
+
+
+def difference(kind, low, high, references=5, active=0.15):
+    return Difference(
+        protocol=f"{references} references",
+        references=references,
+        kind=kind,
+        active=active,
+        candidate=active + (low + high) / 2,
+        low=low,
+        high=high,
+    )
+
+
+def comparison(*differences, leaks=()):
+    return Comparison(
+        writers=("a/1", "a/2"),
+        differences=differences,
+        leaks=tuple(leaks),
+        active_rows=(),
+        candidate_rows=(),
+    )
+
+
+BETTER = (difference("skilled", -0.04, -0.01), difference("random", -0.01, 0.01))
+
+
+def unmet(found, flips=NONE, max_flips=0.02):
+    ruling = rule(found, flips, max_flips=max_flips)
+    assert ruling.promotes == (not ruling.reasons)
+    return [condition.name for condition in ruling.conditions if not condition.met]
+
+
+def test_a_candidate_that_is_better_in_one_and_no_worse_in_the_other_is_promoted():
+    assert unmet(comparison(*BETTER)) == []
+    assert unmet(comparison(*BETTER), flips=None) == []
+
+
+@pytest.mark.parametrize(
+    ("differences", "lacking"),
+    [
+        ((BETTER[0], difference("random", 0.01, 0.02)), ["random_no_worse"]),
+        (
+            (difference("skilled", 0.01, 0.05), difference("random", -0.03, -0.01)),
+            ["skilled_no_worse"],
+        ),
+        ((difference("skilled", -0.04, 0.01), difference("random", -0.01, 0.0)), ["one_better"]),
+        ((*BETTER, difference("skilled", 0.01, 0.02, references=10)), ["skilled_no_worse"]),
+        # Better with ten references alone is better where the service does not work.
+        (
+            (
+                difference("skilled", -0.02, 0.02),
+                difference("random", 0, 0),
+                difference("skilled", -0.04, -0.01, references=10),
+            ),
+            ["one_better"],
+        ),
+        (
+            (difference("random", -0.03, -0.01), difference("skilled", *[float("nan")] * 2)),
+            ["skilled_no_worse"],
+        ),
+    ],
+)
+def test_a_candidate_that_lacks_a_condition_is_not(differences, lacking):
+    assert unmet(comparison(*differences)) == lacking
+
+
+def test_a_gate_that_fails_is_a_reason_with_its_sentence():
+    found = comparison(*BETTER, leaks=["cedar: One embedding tells too much."])
+    assert unmet(found) == ["gates"]
+    (reason,) = rule(found, NONE, max_flips=0.02).reasons
+    assert "cedar: One embedding tells too much." in reason
+
+
+def change(before, after, truth=None):
+    return Change(job_id=f"{before}-{after}-{truth}", before=before, after=after, truth=truth)
+
+
+def test_flips_towards_what_people_found_out_are_counted_apart():
+    flips = Flips(
+        changes=(
+            change("accept", "reject", "forged"),
+            change("review", "accept", "genuine"),
+            change("accept", "review", "genuine"),
+            change("reject", "accept"),
+            *[change("accept", "accept")] * 6,
+        ),
+        gone={"image_not_found": 2},
+    )
+    assert (len(flips.flipped), len(flips.corrected), flips.doubtful) == (4, 2, 0.2)
+    assert flips.asked == 12
+    assert flips.table()[0] == ("accept", "reject", 1, 1)
+    assert unmet(comparison(*BETTER), flips, max_flips=0.2) == []
+    assert unmet(comparison(*BETTER), flips, max_flips=0.19) == ["flips"]
+
+
+def test_decisions_none_of_which_can_be_replayed_prove_nothing():
+    assert unmet(comparison(*BETTER), Flips(gone={"image_not_found": 5})) == ["flips"]
+
+
+def test_flips_are_kept_and_read_back():
+    plain = [{"job_id": "1", "before": "accept", "after": "review", "truth": None}]
+    flips = flips_of(plain, {"x": 1})
+    assert flips.as_dict()["flips"] == plain
+    assert (flips.as_dict()["seen"], flips.as_dict()["gone"]) == (1, {"x": 1})
+
+
+def scores(rng, shift, spread, writers=12):
+    """Distances by writer: hands differ by `spread`, genuine and forged by `shift`."""
+    hands = spread * rng.normal(size=writers)
+    return (
+        [hand + rng.normal(size=30) for hand in hands],
+        [hand + shift + rng.normal(size=30) for hand in hands],
+    )
+
+
+def test_the_paired_interval_sees_what_two_intervals_of_their_own_do_not():
+    """Writers differ far more than the models: apart the intervals overlap, paired zero is out."""
+    active = scores(np.random.default_rng(1), 1.6, 1.0)
+    candidate = tuple([0.85 * one for one in kind] for kind in active)
+    candidate[1][:] = [one + 0.4 for one in candidate[1]]
+    apart = [
+        metrics.bootstrap_eer(*one, rng=np.random.default_rng(0)) for one in (active, candidate)
+    ]
+    assert apart[1][1] > apart[0][0]
+    low, high = difference_interval(active, candidate, rng=np.random.default_rng(0))
+    assert low < high < 0
+
+
+def test_the_paired_interval_covers_no_difference_as_often_as_it_says():
+    rng, missed = np.random.default_rng(2), 0
+    for _ in range(200):
+        first, second = scores(rng, 1.5, 0.5), scores(rng, 1.5, 0.5)
+        low, high = difference_interval(first, second, rng=rng, resamples=200)
+        missed += low > 0 or high < 0
+    assert missed / 200 < 0.12
+
+
+def test_without_two_writers_or_forgeries_there_is_no_interval():
+    one = ([[0.1]], [[0.2]])
+    assert np.isnan(difference_interval(one, one, rng=np.random.default_rng(0))).all()

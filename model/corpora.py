@@ -46,7 +46,7 @@ def choose_writers(
     DatasetError, also when no development writer is left to fit a threshold on.
     """
     corpora = [scan_dataset(corpus) for corpus in (folder, *also)]
-    _check_names(corpora)
+    check_names(corpora)
     home = split_by_signer(corpora[0], seed=seed, validation=validation, test=test)
     train, development = list(home.train), list(home.validation)
     for signers in corpora[1:]:
@@ -90,8 +90,11 @@ def check_unseen(split: Split, taught: Collection[str]) -> None:
         )
 
 
-def _check_names(corpora: Sequence[Sequence[Signer]]) -> None:
-    """Writers are called by the name of their corpus, which must be one corpus only."""
+def check_names(corpora: Sequence[Sequence[Signer]]) -> None:
+    """Writers are called by the name of their corpus, which must be one corpus only.
+
+    Raises DatasetError.
+    """
     [(name, count)] = Counter(signers[0].corpus for signers in corpora).most_common(1)
     if count > 1:
         raise DatasetError(

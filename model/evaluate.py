@@ -70,13 +70,17 @@ class Scores:
 
     def interval(self, kind: str, rng: np.random.Generator) -> tuple[float, float]:
         """95 % interval of `eer(kind)` over writers drawn anew; (nan, nan) without any."""
+        genuine, forged = self.by_writer(kind)
+        return metrics.bootstrap_eer(genuine, forged, rng=rng)
+
+    def by_writer(self, kind: str) -> tuple[list[Floats], list[Floats]]:
+        """The genuine scores of each writer, and those of the forgeries of that kind."""
         writers = 1 + max(
             (int(rows.max()) for rows in self.claimed.values() if len(rows)), default=0
         )
-        genuine, forged = (self._by_writer(name, writers) for name in ("genuine", kind))
-        return metrics.bootstrap_eer(genuine, forged, rng=rng)
+        return self._parted("genuine", writers), self._parted(kind, writers)
 
-    def _by_writer(self, kind: str, writers: int) -> list[Floats]:
+    def _parted(self, kind: str, writers: int) -> list[Floats]:
         claimed = self.claimed[kind]
         order = np.argsort(claimed, kind="stable")
         ends = np.searchsorted(claimed[order], np.arange(1, writers))

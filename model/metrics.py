@@ -158,26 +158,35 @@ def bootstrap_eer(
     >>> low, high  # the first writer alone, the second alone
     (0.0, 0.25)
     """
-    same = [np.sort(np.asarray(values, np.float64)) for values in genuine]
-    other = [np.sort(np.asarray(values, np.float64)) for values in forged]
-    levels = np.unique(np.concatenate([*same, *other]))
-    if len(same) < 2 or not any(map(len, same)) or not any(map(len, other)):
+    if not resamplable(genuine, forged):
         return float("nan"), float("nan")
-    drawn = rng.multinomial(len(same), np.full(len(same), 1 / len(same)), size=resamples)
-    rates = _resampled_eers(_finite_all(levels), same, other, drawn.T)
+    rates = resampled_eers(genuine, forged, resample(len(genuine), rng, resamples))
     tail = 100 * (1 - confidence) / 2
     low, high = np.nanpercentile(rates, [tail, 100 - tail])
     return float(low), float(high)
 
 
-def _resampled_eers(
-    levels: Floats, same: list[Floats], other: list[Floats], weights: NDArray[np.int64]
+def resamplable(genuine: Sequence[ArrayLike], forged: Sequence[ArrayLike]) -> bool:
+    """Whether there are two writers or more, and distances of both classes."""
+    return len(genuine) > 1 and all(any(np.size(v) for v in kind) for kind in (genuine, forged))
+
+
+def resample(writers: int, rng: np.random.Generator, resamples: int = 1000) -> NDArray[np.int64]:
+    """How often each of the writers is drawn, (W, R): as many writers in each of R resamples."""
+    return rng.multinomial(writers, np.full(writers, 1 / writers), size=resamples).T
+
+
+def resampled_eers(
+    genuine: Sequence[ArrayLike], forged: Sequence[ArrayLike], weights: NDArray[np.int64]
 ) -> Floats:
     """EER of each resample, (R,); `weights` (W, R) says how often writer w is in resample r.
 
     All resamples halve their interval of levels together, which needs no table of writers by
     thresholds. nan for a resample that lacks a class.
     """
+    same = [np.sort(np.asarray(values, np.float64)) for values in genuine]
+    other = [np.sort(np.asarray(values, np.float64)) for values in forged]
+    levels = _finite_all(np.unique(np.concatenate([*same, *other])))
 
     def accepted(kind: list[Floats], below: NDArray[np.int64]) -> NDArray[np.int64]:
         cut = np.concatenate([[-np.inf], levels])[below]  # the lowest `below` levels are accepted

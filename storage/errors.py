@@ -131,6 +131,24 @@ class ActivationUnderWay(StorageError):
     code = "activation_under_way"
 
 
+class UnknownRun(StorageError):
+    """There is no training run of that id."""
+
+    code = "unknown_run"
+
+
+class RunEnded(StorageError):
+    """The training run has ended; nothing more is done about it."""
+
+    code = "run_ended"
+
+
+class RunHeld(Transient):
+    """Another worker is at the training run, or was a moment ago."""
+
+    code = "run_held"
+
+
 class InvalidVector(StorageError):
     """The numbers are not a finite vector of the stated dimensions."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,6 +22,8 @@ from storage.errors import (
     UnknownReference,
 )
 from storage.tables import Embedding, Reference, Signer, utc_now
+
+BATCH = 2000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,6 +134,23 @@ def of_signer(session: Session, signer_id: str, *, retired: bool = False) -> lis
     if not retired:
         query = query.where(Reference.retired_at.is_(None))
     return list(session.scalars(query.execution_options(populate_existing=True)))
+
+
+def live(session: Session) -> Iterator[Reference]:
+    """Every reference in use, of every signer in use, by signer."""
+    query = (
+        select(Reference)
+        .join(Signer, Signer.id == Reference.signer_id)
+        .where(Reference.retired_at.is_(None), Signer.retired_at.is_(None))
+        .order_by(Reference.signer_id, Reference.id)
+    )
+    yield from session.scalars(query.execution_options(yield_per=BATCH))
+
+
+def numbered(session: Session, ids: Collection[int]) -> dict[int, Reference]:
+    """The references of these numbers, retired ones too; what was erased is missing."""
+    query = select(Reference).where(Reference.id.in_(ids))
+    return {reference.id: reference for reference in session.scalars(query)}
 
 
 def retire(session: Session, reference_id: int) -> Reference:

@@ -34,7 +34,8 @@ ID_LENGTH = 128
 DIGEST_LENGTH = 64
 
 QUEUED, RUNNING, DONE, FAILED = STATUSES = ("queued", "running", "done", "failed")
-RUN_STATES = (*STATUSES, "cancelled")
+CANCELLED = "cancelled"
+RUN_STATES = (*STATUSES, CANCELLED)
 ACCEPT, REJECT, REVIEW, ERROR = VERDICTS = ("accept", "reject", "review", "error")
 DECISION, ADOPTED, ANCHOR = ("decision", "adopted", "anchor")
 ERASURE, FORCED, LABEL, ACTIVATION = ("erasure", "forced", "label", "activation")

@@ -4,7 +4,7 @@ Both are measured by the protocols of `evaluate`. The draws depend on the seed a
 alone, so both models meet the same pairs and the same references.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from . import evaluate, leakage
 from .checkpoint import Checkpoint
 from .evaluate import Measured
 from .lineage import ENROLLED
-from .paired import Difference, difference_interval
+from .paired import Difference, difference_from, difference_interval
 from .sampling import Writer
 
 Vectors = NDArray[np.float32]
@@ -134,3 +134,14 @@ def _leaks(vectors: Vectors, writers: Sequence[Writer], seed: int) -> list[str]:
         )
         found += [f"{corpus}: {sentence}" for sentence in gates.failures]
     return found
+
+
+def comparison_from(values: Mapping[str, Any]) -> Comparison:
+    """What `as_dict` was made of."""
+    return Comparison(
+        writers=tuple(values["writers"]),
+        differences=tuple(map(difference_from, values["differences"])),
+        leaks=tuple(values["leaks"]),
+        active_rows=tuple(values["active"]),
+        candidate_rows=tuple(values["candidate"]),
+    )

@@ -4,8 +4,8 @@ Writers differ more than models do. Drawn anew for both models at once, what is 
 falls out of the difference, and its interval is far narrower than either model's own.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,11 @@ class Difference:
     def as_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""
         return asdict(self) | {"better": self.better, "worse": self.worse}
+
+
+def difference_from(values: Mapping[str, Any]) -> Difference:
+    """What `as_dict` was made of; what it only derives is left."""
+    return Difference(**{field.name: values[field.name] for field in fields(Difference)})
 
 
 def difference_interval(

@@ -307,6 +307,16 @@ class Settings(BaseModel):
         description="Buckets that s3:// documents may come from, separated by commas. bucket/prefix"
         " allows only keys below the prefix.",
     )
+    corpora: Annotated[tuple[Path, ...], _checked(_folders)] = Field(
+        (),
+        description="Folders of signatures in the CEDAR layout that a retraining learns from beside"
+        " what is enrolled, separated by commas.",
+    )
+    runs: Path = Field(
+        Path("runs"),
+        description="Folder in which each retraining has its own; shared by the workers that train,"
+        " so that another can go on with a run.",
+    )
     s3_endpoint: Annotated[str | None, _checked(_endpoint)] = Field(
         None, description="URL of the S3 server. Without it, Amazon's."
     )

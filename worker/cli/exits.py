@@ -8,6 +8,7 @@
 4    no verdict: the job failed, and its error is on record
 5    not set up: a setting, the checkpoint or the database schema needs attention
 6    a service is not available: database, store or broker; trying again may help
+7    a retrained model was registered, but is not better by the rule, and is not promoted
 130  interrupted
 """
 
@@ -28,6 +29,7 @@ class Exit(IntEnum):
     FAILED = 4
     SETUP = 5
     UNAVAILABLE = 6
+    NOT_BETTER = 7
     INTERRUPTED = 130
 
 
@@ -39,6 +41,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.FAILED: "no verdict: the job failed, its error is on record",
     Exit.SETUP: "not set up: setting, checkpoint or database schema",
     Exit.UNAVAILABLE: "service not available: database, store or broker",
+    Exit.NOT_BETTER: "retrain: the candidate is registered, but not better by the rule",
     Exit.INTERRUPTED: "interrupted",
 }
 

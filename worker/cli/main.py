@@ -27,6 +27,7 @@ from worker.cli import (
     models,
     opening,
     requeue,
+    retrain,
     show,
     signers,
     submit,
@@ -81,6 +82,7 @@ app.command("submit", rich_help_panel=DAILY)(submit.submit)
 app.command("worker", rich_help_panel=DAILY)(work.worker)
 app.command("compare", rich_help_panel=DAILY)(compare.compare)
 app.command("train", rich_help_panel=MODELS)(training.train)
+app.command("retrain", rich_help_panel=MODELS)(retrain.retrain)
 app.command("evaluate", rich_help_panel=MODELS)(evaluate.evaluate)
 app.add_typer(models.app, name="models", rich_help_panel=MODELS)
 app.command("demo", rich_help_panel=DAILY)(demo.demo)

@@ -104,8 +104,8 @@ def laboratory(folder: Path) -> Laboratory:
             embedder=runtime.embedder,
             force=True,
         )
-        asked = {path: "genuine" for path in signer.genuine[4:7]}
-        asked |= {path: "forged" for path in signer.forged}
+        asked = dict.fromkeys(signer.genuine[4:7], "genuine")
+        asked |= dict.fromkeys(signer.forged, "forged")
         for path, finding in asked.items():
             job = f"{name}-{path.stem}"
             client.submit(name, path.as_uri(), job_id=job, settings=runtime.settings)

@@ -50,7 +50,7 @@ def worker_arguments(settings: Settings) -> list[str]:
 
 
 def queues(settings: Settings) -> dict[str, str]:
-    """The Redis list of each kind of work. Nothing but verification has tasks so far."""
+    """The Redis list of each kind of work."""
     return {"verify": settings.queue, "enrol": "sigctl.enrol", "train": "sigctl.train"}
 
 

@@ -69,6 +69,12 @@ class DecoderUnavailable(Transient):
     code = "decoder_unavailable"
 
 
+class NoCorpora(WorkerError):
+    """The worker has no base corpus to train with."""
+
+    code = "no_corpora"
+
+
 class NothingToReplay(WorkerError):
     """The job has a verdict, and a verdict stands."""
 

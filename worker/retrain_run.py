@@ -24,6 +24,7 @@ from typing import Any
 
 from model.errors import TrainingError
 from model.files import write_atomically
+from storage.errors import RunHeld
 
 SEED = 123
 REPLAY = 200
@@ -91,13 +92,13 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keeps other processes out. Raises TrainingError while one of them is at this run."""
+        """Keeps other processes out. Raises RunHeld while one of them is at this run."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise TrainingError(f"Another process is at the run in {self.path}.") from error
+                raise RunHeld(f"Another process is at the run in {self.path}.") from error
             yield
 
     def pin(self, asked: Asked) -> None:

@@ -13,7 +13,7 @@ from celery.worker.control import Panel
 
 from model.errors import ModelError
 from storage.errors import StorageError, Transient
-from worker import client, embedding_queue, logs, metrics, status
+from worker import client, embedding_queue, logs, metrics, status, training_runs
 from worker.beat import REQUEUE_TASK
 from worker.broker import DELAY
 from worker.delivery import INTERNAL_ERROR, Again, about, deliver
@@ -30,7 +30,10 @@ from worker.transactions import register_model, transaction
 
 log = get_logger(__name__)
 
-__all__ = ["embed", "requeue", "status", "verify"]  # `status` for the command that it registers
+MONTH = 30 * 86_400
+
+# `status` for the command that it registers.
+__all__ = ["embed", "requeue", "retrain", "status", "verify"]
 
 # A document that kills its worker takes down whatever is worked on beside it, and all of it comes
 # back together. One at a time, the others are decided, and only the deadly one dies again.
@@ -57,6 +60,20 @@ def verify(self: Task, *values: Any, **named: Any) -> None:
         if isinstance(result, Again):
             metrics.RETRIES.labels(getattr(result.error, "code", INTERNAL_ERROR)).inc()
             _again(self, result)
+
+
+# A training takes hours; the limits of jobs, which only the prefork pool can enforce, are not its.
+@shared_task(  # type: ignore[untyped-decorator]
+    name=training_runs.TASK, bind=True, typing=False, time_limit=MONTH, soft_time_limit=MONTH
+)
+def retrain(self: Task, *values: Any, **named: Any) -> None:
+    """sigctl.train.retrain(run_id)"""
+    message = named if not values else {**named, "arguments": len(values)}
+    result = training_runs.deliver(
+        message, get_runtime(), retries=self.request.retries or 0, stopping=_stopping
+    )
+    if result is not None:
+        _again(self, result)
 
 
 @shared_task(name=REQUEUE_TASK)  # type: ignore[untyped-decorator]

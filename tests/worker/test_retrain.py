@@ -19,7 +19,7 @@ from model.checkpoint import load_checkpoint, parse_checkpoint, save_checkpoint
 from model.errors import DatasetError, TrainingError
 from model.lineage import enrolled_name, is_kept
 from storage import decisions, labels, models, references, signers
-from storage.errors import StoreUnavailable
+from storage.errors import RunHeld, StoreUnavailable
 from storage.labels import FINDINGS
 from storage.tables import Model
 from tests.retraining import QUIET, SIGNERS, Laboratory, laboratory
@@ -355,7 +355,7 @@ def test_two_processes_are_never_at_one_run(
     lab: Laboratory, runtime: Runtime, tmp_path: Path
 ) -> None:
     folder = RunFolder(tmp_path / "run")
-    with folder.held(), pytest.raises(TrainingError, match="Another process is at the run"):
+    with folder.held(), pytest.raises(RunHeld, match="Another process is at the run"):
         run(lab, runtime, tmp_path / "run")
 
 

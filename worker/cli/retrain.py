@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from worker.cli import opening, show
+from worker.cli import training_runs as remotely
 from worker.cli.exits import CommandError, Exit
 from worker.cli.options import DEFAULT_CACHE, Cache, Json
 
@@ -37,6 +39,10 @@ FLIPS = (
 
 
 def retrain(
+    run_id: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="For --watch and --cancel; else the newest."),
+    ] = None,
     corpus: Annotated[
         list[Path] | None,
         typer.Option(metavar="DIR", help="A base corpus; may be repeated. Else SIGCTL_CORPORA."),
@@ -70,6 +76,11 @@ def retrain(
         ),
     ] = None,
     by: Annotated[str | None, typer.Option(metavar="NAME", help="Who wants it.")] = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Let a worker do it, with the corpora that it has.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow a remote run to its end.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End a remote run.")] = False,
     cache: Cache = DEFAULT_CACHE,
     json: Json = False,
 ) -> None:
@@ -80,20 +91,44 @@ def retrain(
     the rule; 7: it is registered, but not better, and is not promoted. A run that was stopped goes
     on with --run.
     """
+    options = {
+        "from_scratch": from_scratch or None,
+        "promote": promote or None,
+        "replay": replay,
+        "max_flips": None if max_flips is None else share(max_flips),
+        "epochs": epochs,
+        "seed": seed,
+        "by": by,
+    }
+    if remote + watch + cancel > 1:
+        raise CommandError("--remote, --watch and --cancel are three different things; name one.")
+    if run_id is not None and not (watch or cancel):
+        raise CommandError("A run is named for --watch and --cancel; folders go by --run.")
+    if cancel:
+        remotely.cancel(run_id, json=json)
+    elif watch:
+        remotely.watch(run_id, json=json)
+    elif remote:
+        if corpus or run or device:
+            raise CommandError("A remote run has the corpora, folder and device of its worker.")
+        given = {name: value for name, value in options.items() if value is not None}
+        remotely.request(given, json=json)
+    else:
+        _here(corpus, options, run, cache=cache, device=device, json=json)
+
+
+def _here(
+    corpus: list[Path] | None,
+    options: dict[str, Any],
+    run: Path | None,
+    *,
+    cache: Path,
+    device: str | None,
+    json: bool,
+) -> None:
     found = opening.settings()
     place = _folder(run, found)
-    asked = _asked(
-        place,
-        found,
-        corpora=corpus,
-        from_scratch=from_scratch or None,
-        promote=promote or None,
-        replay=replay,
-        max_flips=None if max_flips is None else share(max_flips),
-        epochs=epochs,
-        seed=seed,
-        by=by,
-    )
+    asked = _asked(place, found, corpora=corpus, **options)
     runtime = opening.runtime(found)
     result = _run(place, asked, runtime, cache=cache, device=device, hidden=json)
     if json:
@@ -122,8 +157,8 @@ def share(text: str) -> float:
 def _folder(run: Path | None, found: Settings) -> RunFolder:
     from worker.retrain_run import RunFolder
 
-    now = datetime.now(UTC)
-    return RunFolder(run or found.runs / f"retrain-{now:%Y%m%d-%H%M%S}")
+    now, other = datetime.now(UTC), secrets.token_hex(2)  # two may begin in one second
+    return RunFolder(run or found.runs / f"retrain-{now:%Y%m%d-%H%M%S}-{other}")
 
 
 def _asked(

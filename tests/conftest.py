@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -33,6 +33,9 @@ from tests.services import (
     redis_server,
     s3_server,
 )
+
+if TYPE_CHECKING:
+    from tests.retraining import Laboratory
 
 
 @pytest.fixture(scope="session")
@@ -282,6 +285,14 @@ def a_checkpoint(
     )
     save_checkpoint(path, checkpoint)
     return path
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
+    """A small service that has learnt something of its signers; tests work on copies of it."""
+    from tests.retraining import laboratory
+
+    return laboratory(tmp_path_factory.mktemp("laboratory"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from storage import decisions, labels, models, references, signers
 from storage.errors import RunHeld, StoreUnavailable
 from storage.labels import FINDINGS
 from storage.tables import Model
-from tests.retraining import QUIET, SIGNERS, Laboratory, laboratory
+from tests.retraining import QUIET, SIGNERS, Laboratory
 from worker.retrain import Retrained, retrain
 from worker.retrain_run import Asked, Cancelled, RunFolder, Watch
 from worker.runtime import Runtime
@@ -30,11 +30,6 @@ from worker.transactions import transaction
 
 ROOT = Path(__file__).parents[2]
 TIMES = {"registered_at", "state_since"}
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
-    return laboratory(tmp_path_factory.mktemp("laboratory"))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from storage import models, runs
 from storage.tables import TrainingRun
-from tests.retraining import Laboratory, laboratory
+from tests.retraining import Laboratory
 from tests.worker.test_service import PATIENCE, Worker
 from worker import training_runs
 from worker.delivery import Again
@@ -28,11 +28,6 @@ from worker.transactions import transaction
 
 RUN = "0f0e0d0c-0b0a-4908-8706-050403020100"
 OPTIONS = {"epochs": 1, "replay": 5, "by": "May", "corpora": ["/etc"]}
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
-    return laboratory(tmp_path_factory.mktemp("laboratory"))
 
 
 @pytest.fixture
@@ -193,7 +188,7 @@ def test_a_run_whose_worker_is_killed_is_finished_by_another(
     env = {f"SIGCTL_{name}": str(value) for name, value in values.items()}
     first = Worker(env, tmp_path)
     first.await_text(" ready.")
-    run_id = training_runs.request(Asked(corpora=(), epochs=60, replay=5), runtime)
+    run_id = training_runs.request(Asked(corpora=(), epochs=20, replay=5), runtime)
     deadline = time.monotonic() + PATIENCE
     while not (tmp_path / "runs" / run_id / "train" / "last.pt").exists():
         assert time.monotonic() < deadline, first.text

@@ -7,16 +7,11 @@ from pathlib import Path
 import pytest
 
 from storage import runs
-from tests.retraining import Laboratory, laboratory
+from tests.retraining import Laboratory
 from tests.worker.cli.conftest import Sigctl
 from worker.cli.exits import Exit
 from worker.runtime import get_runtime
 from worker.transactions import transaction
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
-    return laboratory(tmp_path_factory.mktemp("laboratory"))
 
 
 @pytest.fixture

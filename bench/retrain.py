@@ -26,6 +26,7 @@ import numpy as np
 from rich.progress import track
 
 from migrations.upgrade import upgrade
+from model.checkpoint import load_checkpoint
 from model.corpora import load_parts
 from model.dataset import Signer, Split, scan_dataset
 from model.files import write_atomically
@@ -37,6 +38,7 @@ from storage import labels, models
 from worker import client
 from worker.cli import show
 from worker.enrolment import enroll
+from worker.learning import compared
 from worker.retrain import retrain
 from worker.retrain_run import Asked, RunFolder, Watch
 from worker.runtime import Runtime, close_runtimes
@@ -92,8 +94,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="CEDAR, in its own layout")
     parser.add_argument("--output", type=Path, default=Path("bench-output/retrain"))
     parser.add_argument("--backbone", default="mambaout_femto")
-    parser.add_argument("--epochs", type=int, default=4, help="of each training")
-    parser.add_argument("--steps", type=int, default=60, help="in an epoch")
+    parser.add_argument("--epochs", type=int, default=6, help="of each training")
+    parser.add_argument("--steps", type=int, default=80, help="in an epoch")
     parser.add_argument("--max-flips", type=float, default=0.1)
     parser.add_argument("--device", default="auto")
     return parser.parse_args(arguments)
@@ -209,10 +211,19 @@ def _retrained(
         cache=options.output / "cache",
         watch=Watch(say=_say, progress=lambda *_: None),
         device=options.device,
-        activate=_activate,
     )
+    seconds = time.monotonic() - began
     runtime.close()
-    return {**found.as_dict(), "seconds": time.monotonic() - began}
+    last = compared(
+        parent=load_checkpoint(model),
+        candidate=load_checkpoint(folder / "run" / "candidate.pt"),
+        corpora=[scan_dataset(base)],
+        enrolled=[],
+        seed=SEED,
+        cache=options.output / "cache",
+        device=options.device,
+    )
+    return {**found.as_dict(), "last_writers": last.as_dict(), "seconds": seconds}
 
 
 def _settings(folder: Path, base: Path, model: Path, options: argparse.Namespace) -> Settings:
@@ -256,12 +267,6 @@ def _serve(folder: Path, runtime: Runtime, arrival: Arrival) -> None:
     mark.touch()
 
 
-def _activate(runtime: Runtime, model_id: str, *, by: str | None, **_: object) -> None:
-    """The end of an activation; what comes before it is no part of the question here."""
-    with transaction(runtime.sessions) as session:
-        models.activate(session, model_id, by, now=True)
-
-
 def _say(sentence: str) -> None:
     show.note(f"{time.strftime('%H:%M:%S')} {sentence}")
 
@@ -277,10 +282,10 @@ def _tell(name: str, result: Mapping[str, Any]) -> None:
                 f"{one['candidate']:.1%}",
                 f"{100 * one['low']:+.1f} to {100 * one['high']:+.1f}",
             )
-            for one in result["comparison"]["differences"]
+            for one in result["last_writers"]["differences"]
         ],
-        title=f"{name} labels: {'promoted' if result['promoted'] else 'refused'},"
-        f" {result['seconds']:.0f} s",
+        title=f"{name} labels, the last {LAST} writers: "
+        f"{'promoted' if result['promoted'] else 'refused'}, {result['seconds']:.0f} s",
     )
     for condition in result["ruling"]["conditions"]:
         show.say(f"{'met' if condition['met'] else 'NOT MET'}: {condition['sentence']}")

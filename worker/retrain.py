@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.comparison import Comparison, comparison_from
-from model.errors import TrainingError
 from model.files import write_atomically
 from model.flips import Flips, flips_of
 from model.ruling import Ruling, rule
 from storage import models
-from storage.errors import NoActiveModel
 from storage.tables import ACTIVE
-from worker import learning
+from worker import activation, learning, registry
 from worker.gathering import Snapshot, gather, scan, snapshot_from
 from worker.logs import get_logger
 from worker.replay import replay
@@ -34,11 +32,8 @@ if TYPE_CHECKING:
     from model.inference import Embedder
     from worker.runtime import Runtime
 
-MAX_BYTES = 2**30
-"""Of a checkpoint."""
-
 Activate = Callable[..., object]
-"""Called with the runtime and a model's id, `by=` and `progress=`."""
+"""`worker.activation.activate`, or what stands in for it."""
 
 log = get_logger(__name__)
 
@@ -82,7 +77,7 @@ def retrain(
     cache: Path,
     watch: Watch,
     device: str | None = None,
-    activate: Activate | None = None,
+    activate: Activate = activation.activate,
 ) -> Retrained:
     """Do what was asked for, or go on with it; `activate` makes a model the active one.
 
@@ -119,14 +114,14 @@ class _Retraining:
         self.cache, self.watch = cache, watch
         self.device = device or runtime.settings.device
 
-    def done(self, activate: Activate | None) -> Retrained:
+    def done(self, activate: Activate) -> Retrained:
         """Every step that is left, and the report."""
         snapshot, parent = self._gathered()
         candidate = self._trained(snapshot, parent)
         comparison = self._compared(snapshot, parent.checkpoint, candidate)
         flips = self._replayed(snapshot, candidate)
         ruling = rule(comparison, flips, max_flips=self.asked.max_flips)
-        self._registered(parent.checkpoint, candidate, comparison, flips, ruling)
+        self._registered(candidate, comparison, flips, ruling)
         reasons = self._promoted(snapshot, candidate.sha256, ruling, activate)
         return self._ended(snapshot, candidate, comparison, flips, ruling, reasons)
 
@@ -212,7 +207,6 @@ class _Retraining:
 
     def _registered(
         self,
-        parent: Checkpoint,
         candidate: Checkpoint,
         comparison: Comparison,
         flips: Flips | None,
@@ -220,27 +214,18 @@ class _Retraining:
     ) -> None:
         """Keep the file where every worker can have it, then the row that names it."""
         self.watch.step("Registering", 0, 1)
-        data = (self.folder.path / "candidate.pt").read_bytes()
-        uri = self.runtime.images.put(data, suffix=".pt", max_bytes=MAX_BYTES)
-        with transaction(self.runtime.sessions) as session:
-            models.register(
-                session,
-                id=candidate.sha256,
-                uri=uri,
-                backbone=candidate.backbone,
-                size=candidate.size,
-                threshold=candidate.threshold,
-                preprocessing=candidate.preprocessing.label,
-                scoring=candidate.scoring.as_dict(),
-                metrics=metrics_of(comparison, flips, ruling),
-                recipe=candidate.provenance["recipe"],
-                parent_id=parent.sha256,
-                by=self.asked.by,
-            )
+        path = self.folder.path / "candidate.pt"
+        registry.register(
+            self.runtime,
+            path.read_bytes(),
+            str(path),
+            by=self.asked.by,
+            metrics=metrics_of(comparison, flips, ruling),
+        )
         log.info("candidate_registered", model=candidate.sha256, promotes=ruling.promotes)
 
     def _promoted(
-        self, snapshot: Snapshot, candidate: str, ruling: Ruling, activate: Activate | None
+        self, snapshot: Snapshot, candidate: str, ruling: Ruling, activate: Activate
     ) -> tuple[str, ...]:
         """Promote if that was asked for and may be; returns why it was not."""
         if not ruling.promotes:
@@ -253,12 +238,7 @@ class _Retraining:
             now = models.lineup(session).active
         if now not in (None, snapshot.parent):
             return (f"Model {str(now)[:12]} has become active meanwhile; compare with that one.",)
-        (activate or _activate)(
-            self.runtime,
-            candidate,
-            by=self.asked.by,
-            progress=lambda done, of: self.watch.step("Embedding references", done, of),
-        )
+        activate(self.runtime, candidate, by=self.asked.by, progress=self.watch.step)
         return ()
 
     def _ended(
@@ -315,23 +295,10 @@ class _Retraining:
 
 
 def parent_of(runtime: Runtime, model_id: str | None = None) -> Checkpoint:
-    """The checkpoint of the model in use, or of that one. Raises CheckpointError, StorageError."""
-    from model.checkpoint import load_checkpoint, parse_checkpoint
+    """The checkpoint of that model, or of the one in use now. Raises CheckpointError, UnknownModel.
 
-    with transaction(runtime.sessions) as session:
-        try:
-            model = models.get(session, model_id) if model_id else models.active(session)
-        except NoActiveModel:
-            return runtime.embedder.checkpoint
-    if model.uri.startswith(("file:", "s3:")):
-        data = runtime.images.fetch(model.uri, max_bytes=MAX_BYTES)
-        return parse_checkpoint(data, model.uri, sha256=model.id)
-    return load_checkpoint(model.uri, sha256=model.id)
-
-
-def _activate(runtime: Runtime, model_id: str, **how: Any) -> None:
-    try:
-        from worker.activation import activate  # type: ignore[import-not-found]
-    except ImportError as error:
-        raise TrainingError("This release cannot promote a candidate.") from error
-    activate(runtime, model_id, **how)
+    StoreUnavailable and DatabaseUnavailable are worth another try.
+    """
+    loaded = runtime.models
+    found = loaded.get(model_id) if model_id else loaded.use(loaded.lineup())
+    return found.checkpoint

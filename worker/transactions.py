@@ -52,7 +52,7 @@ def told_by(provenance: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "metrics": {name: value for name, value in figures.items() if value} or None,
         "recipe": provenance.get("recipe"),
-        "parent_id": provenance.get("start"),
+        "parent_id": provenance.get("parent") or provenance.get("start"),
     }
 
 

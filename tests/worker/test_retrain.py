@@ -23,6 +23,7 @@ from storage.errors import RunHeld, StoreUnavailable
 from storage.labels import FINDINGS
 from storage.tables import Model
 from tests.retraining import QUIET, SIGNERS, Laboratory
+from worker import activation
 from worker.retrain import Retrained, retrain
 from worker.retrain_run import Asked, Cancelled, RunFolder, Watch
 from worker.runtime import Runtime
@@ -48,7 +49,6 @@ def run(
     runtime: Runtime,
     folder: Path,
     watch: Watch = QUIET,
-    activate: Any = None,
     **more: Any,
 ) -> Retrained:
     return retrain(
@@ -57,7 +57,6 @@ def run(
         runtime=runtime,
         cache=lab.cache,
         watch=watch,
-        activate=activate,
     )
 
 
@@ -377,24 +376,16 @@ def spoil(lab: Laboratory, runtime: Runtime, folder: Path) -> str:
     return id
 
 
-def activate(runtime: Runtime, model_id: str, *, by: str | None, progress: Any) -> None:
-    """What an activation ends with."""
-    with transaction(runtime.sessions) as session:
-        models.activate(session, model_id, by, now=True)
-
-
 def test_a_candidate_that_is_better_is_promoted_when_that_was_asked_for(
     lab: Laboratory, runtime: Runtime, tmp_path: Path
 ) -> None:
     spoilt = spoil(lab, runtime, tmp_path)
-    found = run(lab, runtime, tmp_path / "run", activate=activate, promote=True, max_flips=1.0)
+    found = run(lab, runtime, tmp_path / "run", promote=True, max_flips=1.0)
     assert (found.promoted, found.reasons, found.parent) == (True, (), spoilt)
     with transaction(runtime.sessions) as session:
         assert models.active(session).id == found.candidate
         assert models.active(session).state_by == "May"
-    assert run(
-        lab, runtime, tmp_path / "run", activate=activate, promote=True, max_flips=1.0
-    ).promoted
+    assert run(lab, runtime, tmp_path / "run", promote=True, max_flips=1.0).promoted
 
 
 def test_a_candidate_is_not_promoted_past_a_model_that_became_active_meanwhile(
@@ -405,10 +396,10 @@ def test_a_candidate_is_not_promoted_past_a_model_that_became_active_meanwhile(
 
     def meanwhile(doing: str, *_: int) -> None:
         if doing == "Registering":
-            activate(runtime, original, by="somebody", progress=None)
+            activation.activate(runtime, original, by="somebody")
 
     watch = Watch(say=lambda _: None, progress=meanwhile)
-    found = run(lab, runtime, tmp_path / "run", watch, activate, promote=True, max_flips=1.0)
+    found = run(lab, runtime, tmp_path / "run", watch, promote=True, max_flips=1.0)
     assert not found.promoted
     assert "has become active meanwhile" in found.reasons[0]
     with transaction(runtime.sessions) as session:
@@ -422,7 +413,7 @@ def test_shuffled_labels_are_refused_with_the_reason(
         known = [(decision.job_id, label.finding) for decision, label in labels.labelled(session)]
         for job, finding in known:
             labels.put(session, job, FINDINGS[1 - FINDINGS.index(finding)], by="a vandal")
-    found = run(lab, runtime, tmp_path / "run", activate=activate, promote=True, epochs=6)
+    found = run(lab, runtime, tmp_path / "run", promote=True, epochs=6)
     assert not found.promoted
     assert any("not shown to be better" in r or "is worse" in r for r in found.reasons)
     with transaction(runtime.sessions) as session:

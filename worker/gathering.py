@@ -148,13 +148,14 @@ def gather(
     fetched = _fetch(folder, wanted, runtime=runtime, parent=parent, watch=watch)
     left_out += [(one.what, reason) for one, reason in fetched if reason]
     kept = [one for one, reason in fetched if not reason]
+    told = set(labelled)
     return Snapshot(
         parent=parent.model_id,
         corpora=dict(zip(corpora, map(fingerprint, scanned), strict=True)),
         enrolled=_signers(kept),
         left_out=tuple(sorted(left_out)),
         replay=tuple(again),
-        labelled=sum(one in labelled for one in kept),
+        labelled=sum(one in told for one in kept),
     )
 
 

@@ -231,7 +231,7 @@ def _tell(found: Retrained) -> None:
             )
             for one in found.comparison.differences
         ),
-        title=f"{show.count(len(found.comparison.writers), 'writer')} whom neither model knows",
+        title=f"{show.count(len(found.comparison.writers), 'writer')} whom neither has learnt from",
     )
     if found.flips and found.flips.flipped:
         title = f"Verdicts that flip, of {show.count(len(found.flips.changes), 'decision')}"

@@ -37,7 +37,7 @@ def test_a_candidate_that_is_not_better_is_registered_and_has_an_exit_code_of_it
     done = sigctl("retrain", *options, "--promote")
     assert done.code == Exit.NOT_BETTER == 7
     for words in (
-        "writers whom neither model knows",
+        "writers whom neither has learnt from",
         "NOT MET: The candidate is not shown to be better",
         "is registered. Report:",
         "It is not promoted: not every condition of the rule is met.",

@@ -227,7 +227,10 @@ class _Retraining:
     def _promoted(
         self, snapshot: Snapshot, candidate: str, ruling: Ruling, activate: Activate
     ) -> tuple[str, ...]:
-        """Promote if that was asked for and may be; returns why it was not."""
+        """Promote if that was asked for and may be, once; returns why it was not."""
+        ended = self.folder.read("result")
+        if ended is not None:
+            return tuple(ended["reasons"])
         if not ruling.promotes:
             return ruling.reasons
         if not self.asked.promote:

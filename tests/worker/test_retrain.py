@@ -385,7 +385,10 @@ def test_a_candidate_that_is_better_is_promoted_when_that_was_asked_for(
     with transaction(runtime.sessions) as session:
         assert models.active(session).id == found.candidate
         assert models.active(session).state_by == "May"
+    activation.rollback(runtime, by="somebody")
     assert run(lab, runtime, tmp_path / "run", promote=True, max_flips=1.0).promoted
+    with transaction(runtime.sessions) as session:  # a run that has ended does nothing again
+        assert models.active(session).id == spoilt
 
 
 def test_a_candidate_is_not_promoted_past_a_model_that_became_active_meanwhile(

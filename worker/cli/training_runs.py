@@ -107,7 +107,7 @@ def _tell(run: TrainingRun, runtime: Runtime) -> Exit:
         reason = f": {run.error_message}" if run.error_message else ""
         show.say(show.as_sentence(f"Training run {run.id} is {run.state}{reason}"))
         return Exit.FAILED
-    ruling = (candidate.metrics or {})["ruling"]
+    ruling = (candidate.metrics or {}).get("ruling", {"promotes": False, "conditions": []})
     for condition in ruling["conditions"]:
         show.say(f"{'met' if condition['met'] else 'NOT MET'}: {condition['sentence']}")
     show.say(f"Candidate {show.short(candidate.id)} is {candidate.state}.")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 
 import pytest
+import redis
 
 from storage import runs
 from tests.retraining import Laboratory
@@ -110,3 +113,21 @@ def test_a_run_that_failed_says_why(sigctl: Sigctl, at_work: Laboratory) -> None
     watched = sigctl("retrain", "--watch", "run-1")
     assert watched.code == Exit.FAILED
     assert "Training run run-1 is failed: No writer is left." in watched.text
+
+
+def test_a_remote_run_is_a_row_and_a_message_that_names_it_and_nothing_else(
+    sigctl: Sigctl, at_work: Laboratory, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGCTL_BROKER_URL", redis_url)
+    monkeypatch.setenv("SIGCTL_MESSAGE_KEY", "k" * 32)
+    run = sigctl("retrain", "--remote", "--epochs", 2, "--by", "May", "--json").json["run"]
+    with redis.Redis.from_url(redis_url) as broker:
+        (text,) = broker.lrange("sigctl.train", 0, -1)
+    values, named, _ = json.loads(base64.b64decode(json.loads(text)["body"]))
+    assert (values, named.keys()) == ([], {"run_id", "signature"})
+    assert named["run_id"] == run
+    shown = sigctl("retrain", "--watch", run[:8], "--json").json
+    assert shown["state"] == "queued"
+    assert (shown["options"]["epochs"], shown["options"]["by"]) == (2, "May")
+    assert "corpora" not in shown["options"]
+    assert sigctl("retrain", "--cancel", run, "--json").json["state"] == "cancelled"

@@ -423,6 +423,8 @@ def test_shuffled_labels_are_refused_with_the_reason(
         assert models.active(session).id == found.parent
 
 
+@pytest.mark.long
+@pytest.mark.slow
 def test_from_scratch_begins_with_random_weights_and_runs_both_stages(
     lab: Laboratory, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,7 +94,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="CEDAR, in its own layout")
     parser.add_argument("--output", type=Path, default=Path("bench-output/retrain"))
     parser.add_argument("--backbone", default="mambaout_femto")
-    parser.add_argument("--epochs", type=int, default=6, help="of each training")
+    parser.add_argument("--first-epochs", type=int, default=20, help="of the first model's stages")
+    parser.add_argument("--epochs", type=int, default=6, help="of a retraining")
     parser.add_argument("--steps", type=int, default=80, help="in an epoch")
     parser.add_argument("--max-flips", type=float, default=0.1)
     parser.add_argument("--device", default="auto")
@@ -153,7 +154,7 @@ def _recipes(options: argparse.Namespace) -> tuple[Recipe, Recipe]:
     few: dict[str, Any] = {
         "backbone": options.backbone,
         "steps": options.steps,
-        "epochs": options.epochs,
+        "epochs": options.first_epochs,
         "warmup_steps": options.steps // 2,
         "generated": 0,
         "ema": 0.99,

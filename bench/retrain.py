@@ -51,7 +51,6 @@ TUNING = 4
 """Of the known writers, those who tune."""
 
 REFERENCES = 10
-SEED = 7
 CANNOT = 2
 
 Labelled = tuple[str, Path, str]
@@ -72,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.data is None or not options.data.is_dir():
         show.say("--data must name a folder with CEDAR in its own layout.", stderr=True)
         return CANNOT
-    known, arriving, last = _parted(scan_dataset(options.data))
+    known, arriving, last = _parted(scan_dataset(options.data), options.seed)
     base = _linked(options.output / "cedar", (*known, *last))
     model = options.output / "first.pt"
     if not model.exists():
@@ -80,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arrival = _arrival(arriving)
     results = {
         name: _retrained(name, base, model, given, options)
-        for name, given in (("true", arrival), ("shuffled", _shuffled(arrival)))
+        for name, given in (("true", arrival), ("shuffled", _shuffled(arrival, options.seed)))
     }
     text = json.dumps(show.jsonable(results), indent=2)
     write_atomically(options.output / "results.json", text.encode())
@@ -99,13 +98,16 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=8, help="of a retraining")
     parser.add_argument("--steps", type=int, default=60, help="in an epoch")
     parser.add_argument("--max-flips", type=float, default=0.05)
+    parser.add_argument("--seed", type=int, default=7, help="of who arrives, and of the shuffling")
     parser.add_argument("--device", default="auto")
     return parser.parse_args(arguments)
 
 
-def _parted(signers: Sequence[Signer]) -> tuple[list[Signer], list[Signer], list[Signer]]:
+def _parted(
+    signers: Sequence[Signer], seed: int
+) -> tuple[list[Signer], list[Signer], list[Signer]]:
     """The writers whom the first model knows, those who arrive, and those who only test."""
-    order = [signers[n] for n in np.random.default_rng(SEED).permutation(len(signers))]
+    order = [signers[n] for n in np.random.default_rng(seed).permutation(len(signers))]
     known, arriving = order[:KNOWN], order[KNOWN : KNOWN + ARRIVING]
     return known, arriving, order[KNOWN + ARRIVING :][:LAST]
 
@@ -174,9 +176,9 @@ def _arrival(arriving: Sequence[Signer]) -> Arrival:
     return Arrival(references=references, documents=documents)
 
 
-def _shuffled(arrival: Arrival) -> Arrival:
+def _shuffled(arrival: Arrival, seed: int) -> Arrival:
     """The same images, but whose they are and what they are called is drawn at random."""
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(seed)
     pool = [path for paths in arrival.references.values() for path in paths]
     drawn = [pool[n] for n in rng.permutation(len(pool))]
     references = {
@@ -221,7 +223,7 @@ def _retrained(
         candidate=load_checkpoint(folder / "run" / "candidate.pt"),
         corpora=[scan_dataset(base)],
         enrolled=[],
-        seed=SEED,
+        seed=options.seed,
         cache=options.output / "cache",
         device=options.device,
     )

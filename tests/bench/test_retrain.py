@@ -20,14 +20,14 @@ def people(count=45):
 
 
 def test_no_writer_is_known_and_arrives_or_is_among_the_last():
-    parts = _parted(people())
+    parts = _parted(people(), 7)
     assert [len(part) for part in parts] == [20, 10, 15]
     assert len({signer.name for part in parts for signer in part}) == 45
 
 
 def test_shuffled_is_the_same_images_under_other_names_and_labels():
-    true = _arrival(_parted(people())[1])
-    spoilt = _shuffled(true)
+    true = _arrival(_parted(people(), 7)[1])
+    spoilt = _shuffled(true, 7)
     assert spoilt.references.keys() == true.references.keys()
     pools = [sorted(p for paths in a.references.values() for p in paths) for a in (true, spoilt)]
     assert pools[0] == pools[1]

@@ -16,6 +16,7 @@ from .calibration import fit_scoring, fit_threshold
 from .checkpoint import Checkpoint, save_checkpoint
 from .closed_form import complete
 from .errors import TrainingError
+from .lineage import ENROLLED
 from .objectives import Part
 from .recipes import Recipe
 from .sampling import Writer
@@ -162,8 +163,13 @@ def _seed_rows(
 
 
 def _cohort(trainer: Trainer, rng: np.random.Generator) -> NDArray[np.float32]:
-    """One genuine signature each of up to 256 training writers, embedded: (K, 512)."""
+    """One genuine signature each of up to 256 training writers, embedded: (K, 512).
+
+    None of an enrolled signer: near to himself, he would be refused for it, and an embedding that
+    is in a checkpoint can never be erased.
+    """
     part = trainer.objective.part
-    chosen = rng.permutation(len(part.writers))[:COHORT]
-    rows = np.array([rng.choice(part.writers[number].genuine) for number in chosen], np.intp)
+    writers = [writer for writer in part.writers if writer.corpus != ENROLLED]
+    chosen = rng.permutation(len(writers))[:COHORT]
+    rows = np.array([rng.choice(writers[number].genuine) for number in chosen], np.intp)
     return evaluate.embed_rows(trainer.average, part.images, trainer.device, rows=rows)

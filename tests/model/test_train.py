@@ -16,9 +16,10 @@ from model.corpora import check_unseen, choose_writers, load_parts
 from model.disguise import Disguise
 from model.errors import CheckpointMismatch, DatasetError, TrainingError
 from model.leakage import Gates
+from model.lineage import ENROLLED
 from model.objectives import Objective
 from model.preprocess import Preprocessing
-from model.promotion import ModelRefused, finish
+from model.promotion import ModelRefused, _cohort, finish
 from model.recipes import PLACES, SEED, WRITERS, from_dict, refined, stages_of, with_mode
 from model.sampling import writer_batches
 from model.scoring import Scoring
@@ -349,6 +350,19 @@ def test_places_from_random_weights_go_on_from_a_run_of_writers():
     assert (first.head, second.head) == ("seed", "places")
     assert (first.seed, first.steps) == (7, 5)
     assert stages_of(WRITERS) == (WRITERS,)
+
+
+def test_no_enrolled_signer_is_in_the_cohort(parts, tmp_path):
+    run = trainer(replace(WRITERS, **SMALL), parts, tmp_path)
+    first, *others = parts.train.writers
+    run.objective.part = replace(
+        parts.train, writers=(replace(first, corpus=ENROLLED, name=f"{ENROLLED}/1"), *others)
+    )
+    cohort = _cohort(run, np.random.default_rng(0))
+    vectors = evaluate.embed_rows(run.average, parts.train.images, torch.device("cpu"))
+    nearest = [np.linalg.norm(vectors - one, axis=1).argmin() for one in cohort]
+    assert len(cohort) == len(others)
+    assert not set(nearest) & {*first.genuine, *first.forged}
 
 
 @pytest.mark.slow

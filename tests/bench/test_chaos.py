@@ -12,8 +12,8 @@ from bench.documents import Corpus, corpus
 from bench.outages import small_disk
 from bench.upstream import questions
 
-# Without the loss of Redis's memory, after which jobs wait 20 seconds to be sent again.
-BRIEF = Plan(jobs=60, seconds=8, kills=1, redis_restarts=1, database_restarts=1, pause=1)
+# The rest, above all the loss of Redis's memory, takes a minute more.
+BRIEF = Plan(jobs=60, seconds=6, kills=1, redis_restarts=1, pause=1)
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,12 +37,12 @@ def check(count: Count, logs: Path) -> None:
     assert count.decided + sum(count.failed.values()) == count.jobs
 
 
-def test_a_killed_worker_and_restarted_servers_lose_no_job_and_change_no_decision(
+def test_a_killed_worker_and_a_restarted_broker_lose_no_job_and_change_no_decision(
     signers: Corpus, tmp_path: Path, tiny_checkpoint: Path
 ) -> None:
     count = run(BRIEF, signers, tiny_checkpoint, seed=7, logs=tmp_path)
     check(count, tmp_path)
-    assert count.acts == {"worker killed": 1, "Redis restarted": 1, "PostgreSQL restarted": 1}
+    assert count.acts == {"worker killed": 1, "Redis restarted": 1}
     assert sum(count.read_faults.values()) > 0
     assert count.messages > count.jobs
 

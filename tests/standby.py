@@ -14,9 +14,14 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+LIBRARIES = (
+    *("alembic.command", "boto3", "celery.bin.worker", "psycopg"),
+    *("model.inference", "model.openvino_engine"),
+)
 
 
 class Standby:
@@ -63,14 +68,9 @@ def surroundings() -> dict[str, str]:
 
 
 def main() -> int:
-    """Import the libraries, read what to do to the end of the input, and do it."""
-    import alembic.command
-    import boto3
-    import celery.bin.worker
-    import psycopg  # noqa: F401
-
-    import model.inference
-    import model.openvino_engine  # noqa: F401
+    """Import the libraries, read what to do, and do it."""
+    for name in LIBRARIES:
+        import_module(name)
     from model.backbone import import_timm
 
     import_timm()

@@ -56,7 +56,7 @@ def _own_logging() -> Iterator[None]:
 
 
 class KeptSandbox(Sandbox):
-    """A sandbox whose children serve the commands of all tests of a file: to start one takes 0.2 s."""
+    """A sandbox whose children serve all tests of a file: to start one takes 0.2 s."""
 
     def close(self) -> None:
         """Leave them running, as a worker would between two documents."""

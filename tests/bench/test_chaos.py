@@ -13,7 +13,7 @@ from bench.outages import small_disk
 from bench.upstream import questions
 
 # The rest, above all the loss of Redis's memory, takes a minute more.
-BRIEF = Plan(jobs=60, seconds=6, kills=1, redis_restarts=1, pause=1)
+BRIEF = Plan(jobs=60, seconds=6, kills=1, redis_restarts=1, pause=1.5, patient=False)
 
 pytestmark = [
     pytest.mark.slow,

@@ -283,7 +283,8 @@ def test_documents_that_somebody_waits_for_go_before_bulk(service: Service, docu
     service.worker.end()
     bulk = [service.submit("ada", document, priority="bulk") for _ in range(20)]
     urgent = [service.submit("ada", document) for _ in range(5)]
-    assert service.worker.running()
+    service.workers.append(Worker(service.env, service.folder))
+    service.worker.await_text(" ready.")
     last_urgent = max(service.wait(job).decided_at for job in urgent)
     decided = sorted(service.wait(job).decided_at for job in bulk)
     assert last_urgent <= decided[0]

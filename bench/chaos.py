@@ -77,6 +77,7 @@ class Plan:
     clock_moves: int = 0
     disk_fills: int = 0
     pause: float  # mean seconds between two of them, at least
+    patient: bool = True  # no faster than a worker starts: or with many, none gets to work
 
 
 FULL = Plan(
@@ -214,8 +215,8 @@ def _storm(
     logs: Path | None,
 ) -> Count:
     crew = Crew(running, PLACES, rng)
-    # On a slow machine faults come more slowly, or no worker would ever get to work.
-    pause = max(plan.pause, crew.await_ready())
+    ready = crew.await_ready()
+    pause = max(plan.pause, ready) if plan.patient else plan.pause
     upstream = Upstream(running, asked, plan.seconds)
     watch = Watch(running, "job-")
     done: Counter[str] = Counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,7 +59,14 @@ def app_role_is_there(url: str) -> bool:
 
 def head() -> str:
     """The newest revision that this code knows."""
-    return str(ScriptDirectory.from_config(_config()).get_current_head())
+    return revisions()[0]
+
+
+@cache
+def revisions() -> tuple[str, ...]:
+    """All revisions that this code knows, the newest first; read once, for that takes 8 ms."""
+    scripts = ScriptDirectory.from_config(_config())
+    return tuple(script.revision for script in scripts.walk_revisions())
 
 
 def _config() -> Config:

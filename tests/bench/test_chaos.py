@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.chaos import SHORT, SHORT_DISK, Count, markdown, run
+from bench.chaos import SHORT, SHORT_DISK, Count, Plan, markdown, run
 from bench.documents import Corpus, corpus
 from bench.outages import small_disk
 from bench.upstream import questions
+
+# The rest, above all the loss of Redis's memory, takes a minute more.
+BRIEF = Plan(jobs=60, seconds=6, kills=1, redis_restarts=1, pause=1.5, patient=False)
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,6 +37,17 @@ def check(count: Count, logs: Path) -> None:
     assert count.decided + sum(count.failed.values()) == count.jobs
 
 
+def test_a_killed_worker_and_a_restarted_broker_lose_no_job_and_change_no_decision(
+    signers: Corpus, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    count = run(BRIEF, signers, tiny_checkpoint, seed=7, logs=tmp_path)
+    check(count, tmp_path)
+    assert count.acts == {"worker killed": 1, "Redis restarted": 1}
+    assert sum(count.read_faults.values()) > 0
+    assert count.messages > count.jobs
+
+
+@pytest.mark.long
 def test_whatever_plug_is_pulled_every_job_is_decided_once_as_in_a_calm_run(
     signers: Corpus, tmp_path: Path, tiny_checkpoint: Path
 ) -> None:

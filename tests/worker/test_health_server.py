@@ -24,7 +24,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[HealthServer]:
     host = getattr(request, "param", "127.0.0.1")
     settings = Settings(health_host=host)
     made = HealthServer(settings, free_port(), Runtime(settings))
-    thread = threading.Thread(target=made.serve_forever)
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield made
     made.shutdown()

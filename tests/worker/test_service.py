@@ -30,6 +30,7 @@ from storage.errors import UnknownJob
 from storage.tables import Decision
 from tests.conftest import OwnBucket, config_of, new_bucket
 from tests.services import PostgresServer, postgres_server, redis_server, s3_server
+from tests.standby import Standby, surroundings
 from worker import client
 from worker.app import make_app
 from worker.enrolment import Fate, enroll
@@ -39,6 +40,7 @@ from worker.settings import load_settings
 from worker.transactions import transaction
 
 ROOT = Path(__file__).parents[2]
+STANDBY = Standby()
 # Seconds. On a machine that is busy with a training, a worker may need minutes to start.
 PATIENCE = float(os.environ.get("SIGCTL_TEST_PATIENCE", "240"))
 
@@ -46,7 +48,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
 
 
 class Worker:
-    """A `sigctl worker` process and what it logs."""
+    """A `sigctl worker` process and what it logs.
+
+    One `on_standby` has imported its libraries before.
+    """
 
     def __init__(
         self,
@@ -54,15 +59,20 @@ class Worker:
         folder: Path,
         *options: str,
         command: Sequence[str] = ("-m", "worker.cli.main", "worker"),
+        on_standby: bool = False,
     ) -> None:
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("SIGCTL_")}
         self.log = folder / f"worker-{uuid.uuid4().hex[:6]}.log"
         self.out = self.log.with_suffix(".out")
+        self.log.touch()
+        self.out.touch()
+        if on_standby:
+            self.process = STANDBY.sigctl(["worker", *options], env, out=self.out, log=self.log)
+            return
         with self.log.open("w") as log, self.out.open("w") as out:
             self.process = subprocess.Popen(
                 [sys.executable, *command, *options],
                 cwd=ROOT,
-                env=clean | env | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+                env=surroundings() | env,
                 stdout=out,
                 stderr=log,
             )
@@ -91,6 +101,7 @@ class Service:
     """Servers, settings and a worker of one service, seen from its operator's desk."""
 
     def __init__(self, folder: Path, checkpoint: Path) -> None:
+        STANDBY.begin()
         self.folder = folder
         self.redis = redis_server()
         self.postgres: PostgresServer = postgres_server()
@@ -133,7 +144,7 @@ class Service:
     def worker(self) -> Worker:
         """The running worker; started when there is none."""
         if not self.workers or not self.workers[-1].running():
-            self.workers.append(Worker(self.env, self.folder))
+            self.workers.append(Worker(self.env, self.folder, on_standby=True))
             self.workers[-1].await_text(" ready.")
         return self.workers[-1]
 
@@ -272,7 +283,8 @@ def test_documents_that_somebody_waits_for_go_before_bulk(service: Service, docu
     service.worker.end()
     bulk = [service.submit("ada", document, priority="bulk") for _ in range(20)]
     urgent = [service.submit("ada", document) for _ in range(5)]
-    assert service.worker.running()
+    service.workers.append(Worker(service.env, service.folder))
+    service.worker.await_text(" ready.")
     last_urgent = max(service.wait(job).decided_at for job in urgent)
     decided = sorted(service.wait(job).decided_at for job in bulk)
     assert last_urgent <= decided[0]
@@ -281,7 +293,7 @@ def test_documents_that_somebody_waits_for_go_before_bulk(service: Service, docu
 def test_a_worker_takes_only_the_work_it_is_for(service: Service, document: str) -> None:
     for worker in service.workers:
         worker.end()
-    trainer = Worker(service.env, service.folder, "--work", "train,enrol")
+    trainer = Worker(service.env, service.folder, "--work", "train,enrol", on_standby=True)
     trainer.await_text(" ready.")
     job = service.submit("ada", document)
     app = make_app(service.settings)
@@ -537,20 +549,20 @@ def test_a_prefork_pool_on_the_cpu_decides_as_well(service: Service, document: s
     assert service.workers[-1].end() == 0
 
 
-@pytest.mark.parametrize(
-    ("wrong", "sentence"),
-    [
-        ({"CHECKPOINT_SHA256": "0" * 64}, "is not the one that SIGCTL_CHECKPOINT_SHA256 names."),
-        ({"POOL": "prefork", "DEVICE": "cuda"}, "does not survive a fork"),
-        ({"RETRY_DELAY": "soon"}, "SIGCTL_RETRY_DELAY must be a positive number of seconds"),
-        ({"BROKER_URL": ""}, "SIGCTL_BROKER_URL"),
-    ],
-)
-def test_a_worker_that_cannot_work_says_why_and_does_not_start(
-    service: Service, wrong: dict[str, str], sentence: str
-) -> None:
-    variables = {f"SIGCTL_{name}": value for name, value in wrong.items()}
-    worker = Worker(service.env | variables, service.folder)
-    assert worker.process.wait(PATIENCE) != 0
-    assert sentence in worker.text
-    assert "Traceback" not in worker.text
+WRONG = [
+    ({"CHECKPOINT_SHA256": "0" * 64}, "is not the one that SIGCTL_CHECKPOINT_SHA256 names."),
+    ({"POOL": "prefork", "DEVICE": "cuda"}, "does not survive a fork"),
+    ({"RETRY_DELAY": "soon"}, "SIGCTL_RETRY_DELAY must be a positive number of seconds"),
+    ({"BROKER_URL": ""}, "SIGCTL_BROKER_URL"),
+]
+
+
+def test_a_worker_that_cannot_work_says_why_and_does_not_start(service: Service) -> None:
+    workers = []
+    for wrong, _ in WRONG:  # all at once, on as many cores as there are
+        variables = {f"SIGCTL_{name}": value for name, value in wrong.items()}
+        workers.append(Worker(service.env | variables, service.folder))
+    for worker, (wrong, sentence) in zip(workers, WRONG, strict=True):
+        assert worker.process.wait(PATIENCE) != 0, wrong
+        assert sentence in worker.text
+        assert "Traceback" not in worker.text

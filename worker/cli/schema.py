@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from worker.cli.exits import CommandError, Exit
 
@@ -24,14 +23,11 @@ class Schema:
 
 def inspect(url: str) -> Schema:
     """Ask the database for its revision. Raises InvalidDatabaseUrl, DatabaseUnavailable."""
-    from alembic.script import ScriptDirectory
-
     from migrations import upgrade
 
-    current, newest = upgrade.current(url), upgrade.head()
-    scripts = ScriptDirectory(str(Path(upgrade.__file__).parent))
-    known = current is None or any(s.revision == current for s in scripts.walk_revisions())
-    return Schema(current=current, newest=newest, known=known)
+    current = upgrade.current(url)
+    known = current is None or current in upgrade.revisions()
+    return Schema(current=current, newest=upgrade.head(), known=known)
 
 
 def upgrade(url: str) -> None:

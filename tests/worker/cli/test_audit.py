@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.cli.conftest import Sigctl
+from tests.worker.cli.conftest import Copies, Sigctl
 from worker import client
 from worker.cli.exits import Exit
 from worker.cli.record import FIELDS, _cell
@@ -18,11 +18,23 @@ JOBS = ("job-accept", "job-reject", "job-error")
 
 
 @pytest.fixture
-def decided(sigctl: Sigctl, enrolled: str, specimens: Path, stranger: Path, blank: Path) -> str:
+def decided(
+    sigctl: Sigctl,
+    enrolled: str,
+    specimens: Path,
+    stranger: Path,
+    blank: Path,
+    here: Path,
+    copies: Copies,
+) -> str:
     """One decision of each kind, in the order of `JOBS`."""
-    documents = (specimens / "1.png", stranger, blank)
-    for job, document in zip(JOBS, documents, strict=True):
-        sigctl("submit", enrolled, document, "--job-id", job, "--metadata", "branch=12")
+
+    def decide() -> None:
+        documents = (specimens / "1.png", stranger, blank)
+        for job, document in zip(JOBS, documents, strict=True):
+            sigctl("submit", enrolled, document, "--job-id", job, "--metadata", "branch=12")
+
+    copies.once("decided for the audit", here, decide)
     return enrolled
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from storage import decisions, jobs
 from storage.database import make_engine, make_sessions
 from storage.tables import Decision
 from tests.builders import MODEL_ID, digest
+from tests.conftest import Databases
 from tests.worker.cli.conftest import Sigctl
 from tests.worker.test_drift import made_up
 from worker.cli.exits import Exit
@@ -20,26 +23,55 @@ from worker.cli.exits import Exit
 OTHER = digest("the model before")
 
 
-@pytest.fixture(params=[0.0, 0.1], ids=["calm", "moved"])
+@pytest.fixture(scope="module", params=[0.0, 0.1], ids=["calm", "moved"])
 def shift(request: pytest.FixtureRequest) -> float:
     return float(request.param)
 
 
-@pytest.fixture
-def recorded(database_url: str, monkeypatch: pytest.MonkeyPatch, here: Path, shift: float) -> str:
-    """Eight weeks of two branches on either database; another model decided otherwise before."""
-    monkeypatch.setenv("SIGCTL_DATABASE_URL", database_url)
-    engine = make_engine(database_url)
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def made_record(
+    request: pytest.FixtureRequest,
+    sqlite_template: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    shift: float,
+) -> Iterator[str]:
+    """The database of `recorded`, which tests only read and therefore share."""
+    if request.param == "sqlite":
+        path = shutil.copy(sqlite_template, tmp_path_factory.mktemp("record") / "sigctl.db")
+        yield _filled(f"sqlite:///{path}", shift)
+    else:
+        databases: Databases = request.getfixturevalue("databases")
+        url = databases.lend()
+        yield _filled(url, shift)
+        databases.take_back(url)
+
+
+def _filled(url: str, shift: float) -> str:
     made = [_decision(row) for row in made_up(1, shift=shift)]
     made += [_decision(row, before=True) for row in made_up(2, shift=0.3) if row.distance]
+    engine = make_engine(url)
     with make_sessions(engine).begin() as session:
-        for decision in made:
-            document = {"document": decision.document}
-            jobs.submit(session, id=decision.job_id, signer_id=decision.signer_id, **document)
         for start in range(0, len(made), 500):
-            decisions.record(session, made[start : start + 500])
+            part = made[start : start + 500]
+            jobs.start(session, [_question(decision) for decision in part])
+            decisions.record(session, part)
     engine.dispose()
-    return database_url
+    return url
+
+
+@pytest.fixture
+def recorded(made_record: str, monkeypatch: pytest.MonkeyPatch, here: Path) -> str:
+    """Eight weeks of two branches on either database; another model decided otherwise before."""
+    monkeypatch.setenv("SIGCTL_DATABASE_URL", made_record)
+    return made_record
+
+
+def _question(decision: Decision) -> dict[str, str]:
+    return {
+        "id": decision.job_id,
+        "signer_id": decision.signer_id,
+        "document": decision.document,
+    }
 
 
 def _decision(row, before: bool = False) -> Decision:
@@ -89,7 +121,7 @@ def test_programs_read_the_same_as_json(sigctl: Sigctl, recorded: str, shift: fl
         assert found["sentences"] == ["Nothing moved."]
 
 
-@pytest.mark.parametrize("shift", [0.1])
+@pytest.mark.parametrize("shift", [0.1], indirect=True, scope="module")
 def test_sources_signers_models_and_periods_can_be_chosen(sigctl: Sigctl, recorded: str) -> None:
     def asked(*options: str):
         return sigctl("audit", "drift", "--json", *options).json
@@ -113,7 +145,7 @@ def test_sources_signers_models_and_periods_can_be_chosen(sigctl: Sigctl, record
     assert few["sentences"][0].startswith("Nothing can be said yet")
 
 
-@pytest.mark.parametrize("shift", [0.0])
+@pytest.mark.parametrize("shift", [0.0], indirect=True, scope="module")
 def test_what_makes_no_sense_is_one_sentence(sigctl: Sigctl, recorded: str) -> None:
     for *options, words in (
         ("--baseline", "2026-09-07", "is not a period such as"),

@@ -24,6 +24,12 @@ SEEN = [f"signatures/{number}" for number in (1, 2)]
 TUNED = [f"signatures/{number}" for number in (3, 4)]
 
 
+@pytest.fixture(autouse=True)
+def _small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands are tried here, not figures, and most of an evaluation goes into planting trees."""
+    monkeypatch.setattr("model.leakage.TREES", 40)
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight generated signers with four signatures and three forgeries each."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.cli.conftest import Sigctl
+from tests.worker.cli.conftest import Copies, Sigctl
 from worker.cli.exits import Exit
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -22,10 +22,22 @@ def keyed(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def decided(keyed: str, sigctl: Sigctl, enrolled: str, specimens: Path, stranger: Path) -> str:
+def decided(
+    keyed: str,
+    sigctl: Sigctl,
+    enrolled: str,
+    specimens: Path,
+    stranger: Path,
+    here: Path,
+    copies: Copies,
+) -> str:
     """Two decisions, sealed with a key."""
-    for job, document in (("job-1", specimens / "1.png"), ("job-2", stranger)):
-        sigctl("submit", enrolled, document, "--job-id", job)
+
+    def decide() -> None:
+        for job, document in (("job-1", specimens / "1.png"), ("job-2", stranger)):
+            sigctl("submit", enrolled, document, "--job-id", job)
+
+    copies.once("decided with a key", here, decide)
     return enrolled
 
 

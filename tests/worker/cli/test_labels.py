@@ -6,15 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.cli.conftest import Sigctl
+from tests.worker.cli.conftest import Copies, Sigctl
 from worker.cli.exits import Exit
 
 
 @pytest.fixture
-def decided(sigctl: Sigctl, enrolled: str, stranger: Path, blank: Path) -> str:
+def decided(
+    sigctl: Sigctl, enrolled: str, stranger: Path, blank: Path, here: Path, copies: Copies
+) -> str:
     """A job with a verdict and one that failed."""
-    for job, document in (("job-reject", stranger), ("job-error", blank)):
-        sigctl("submit", enrolled, document, "--job-id", job)
+
+    def decide() -> None:
+        for job, document in (("job-reject", stranger), ("job-error", blank)):
+            sigctl("submit", enrolled, document, "--job-id", job)
+
+    copies.once("decided for labels", here, decide)
     return enrolled
 
 

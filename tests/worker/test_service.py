@@ -30,7 +30,6 @@ from storage.errors import UnknownJob
 from storage.tables import Decision
 from tests.conftest import OwnBucket, config_of, new_bucket
 from tests.services import PostgresServer, postgres_server, redis_server, s3_server
-from tests.standby import Standby, surroundings
 from worker import client
 from worker.app import make_app
 from worker.enrolment import Fate, enroll
@@ -40,7 +39,6 @@ from worker.settings import load_settings
 from worker.transactions import transaction
 
 ROOT = Path(__file__).parents[2]
-STANDBY = Standby()
 # Seconds. On a machine that is busy with a training, a worker may need minutes to start.
 PATIENCE = float(os.environ.get("SIGCTL_TEST_PATIENCE", "240"))
 
@@ -48,10 +46,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
 
 
 class Worker:
-    """A `sigctl worker` process and what it logs.
-
-    One `on_standby` has imported its libraries before.
-    """
+    """A `sigctl worker` process and what it logs."""
 
     def __init__(
         self,
@@ -59,20 +54,15 @@ class Worker:
         folder: Path,
         *options: str,
         command: Sequence[str] = ("-m", "worker.cli.main", "worker"),
-        on_standby: bool = False,
     ) -> None:
         self.log = folder / f"worker-{uuid.uuid4().hex[:6]}.log"
         self.out = self.log.with_suffix(".out")
-        self.log.touch()
-        self.out.touch()
-        if on_standby:
-            self.process = STANDBY.sigctl(["worker", *options], env, out=self.out, log=self.log)
-            return
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("SIGCTL_")}
         with self.log.open("w") as log, self.out.open("w") as out:
             self.process = subprocess.Popen(
                 [sys.executable, *command, *options],
                 cwd=ROOT,
-                env=surroundings() | env,
+                env=clean | env | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
                 stdout=out,
                 stderr=log,
             )
@@ -101,7 +91,6 @@ class Service:
     """Servers, settings and a worker of one service, seen from its operator's desk."""
 
     def __init__(self, folder: Path, checkpoint: Path) -> None:
-        STANDBY.begin()
         self.folder = folder
         self.redis = redis_server()
         self.postgres: PostgresServer = postgres_server()
@@ -144,7 +133,7 @@ class Service:
     def worker(self) -> Worker:
         """The running worker; started when there is none."""
         if not self.workers or not self.workers[-1].running():
-            self.workers.append(Worker(self.env, self.folder, on_standby=True))
+            self.workers.append(Worker(self.env, self.folder))
             self.workers[-1].await_text(" ready.")
         return self.workers[-1]
 
@@ -293,7 +282,7 @@ def test_documents_that_somebody_waits_for_go_before_bulk(service: Service, docu
 def test_a_worker_takes_only_the_work_it_is_for(service: Service, document: str) -> None:
     for worker in service.workers:
         worker.end()
-    trainer = Worker(service.env, service.folder, "--work", "train,enrol", on_standby=True)
+    trainer = Worker(service.env, service.folder, "--work", "train,enrol")
     trainer.await_text(" ready.")
     job = service.submit("ada", document)
     app = make_app(service.settings)

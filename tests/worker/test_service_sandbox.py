@@ -25,7 +25,7 @@ def test_a_bomb_among_documents_fails_alone_in_every_pool_and_no_decoder_is_left
 ) -> None:
     bomb = service.bucket.put("bomb.png", saved(Image.new("L", (9_000, 9_000), 200)))
     limited = {"SIGCTL_POOL": pool, "SIGCTL_DECODE_MEMORY": str(2**29)}
-    worker = Worker(service.env | limited, service.folder, on_standby=pool == "threads")
+    worker = Worker(service.env | limited, service.folder)
     service.workers.append(worker)
     worker.await_text(" ready.")
     asked = [bomb if number in (0, 7) else document for number in range(12)]

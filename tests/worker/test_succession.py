@@ -39,9 +39,7 @@ def service(
     made = Service(tmp_path_factory.mktemp("service"), tiny_checkpoint)
     for signer in SIGNERS:
         made.enroll(signer, *(pictures[f"{signer}{n}"] for n in range(2)))
-    made.workers += [
-        Worker(made.env, made.folder, "--name", f"w{n}", on_standby=True) for n in range(2)
-    ]
+    made.workers += [Worker(made.env, made.folder, "--name", f"w{n}") for n in range(2)]
     for worker in made.workers:
         worker.await_text(" ready.")
     yield made

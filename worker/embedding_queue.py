@@ -20,13 +20,14 @@ from storage import models
 from storage.errors import StorageError
 from worker.embedding import embed_references
 from worker.logs import get_logger
-from worker.signing import is_genuine, signed
+from worker.signing import FIELD, is_genuine, signed
 from worker.transactions import transaction
 
 if TYPE_CHECKING:
     from worker.runtime import Runtime
 
 EMBED_TASK = "sigctl.enrol.embed"
+FIELDS = {"model", "references", FIELD}
 CHUNK = 32
 """References in one task: a second of work, which is how long verification may wait for it."""
 MOST = 1000
@@ -107,7 +108,7 @@ def receive(message: Mapping[str, Any], runtime: Runtime) -> None:
     if not is_genuine(message, runtime.settings.message_keys):
         log.error("message_forged", task=EMBED_TASK)
         return
-    if not isinstance(model_id, str) or not _are_numbers(numbers):
+    if message.keys() - FIELDS or not isinstance(model_id, str) or not _are_numbers(numbers):
         log.error("message_refused", task=EMBED_TASK)
         return
     try:

@@ -98,6 +98,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=8, help="of a retraining")
     parser.add_argument("--steps", type=int, default=60, help="in an epoch")
     parser.add_argument("--max-flips", type=float, default=0.05)
+    parser.add_argument("--places", action="store_true", help="a second stage with descriptors")
     parser.add_argument("--seed", type=int, default=7, help="of who arrives, and of the shuffling")
     parser.add_argument("--device", default="auto")
     return parser.parse_args(arguments)
@@ -136,8 +137,8 @@ def _first_model(path: Path, base: Path, last: set[str], options: argparse.Names
         "development_writers": [signer.name for signer in split.validation],
         "test_writers": [signer.name for signer in split.test],
     }
-    start = None
-    for recipe in _recipes(options):
+    start, stages = None, _recipes(options)
+    for recipe in stages:
         parts = load_parts(split, recipe.preprocessing, options.output / "cache")
         trainer = Trainer(
             recipe,
@@ -149,11 +150,11 @@ def _first_model(path: Path, base: Path, last: set[str], options: argparse.Names
             start=start,
         )
         trainer.fit()
-        made = path if recipe.head == "places" else options.output / "stage.pt"
+        made = path if recipe is stages[-1] else options.output / "stage.pt"
         start = finish(trainer, parts.test, made, provenance=names, allow_leaky=True)
 
 
-def _recipes(options: argparse.Namespace) -> tuple[Recipe, Recipe]:
+def _recipes(options: argparse.Namespace) -> list[Recipe]:
     few: dict[str, Any] = {
         "backbone": options.backbone,
         "steps": options.steps,
@@ -162,7 +163,8 @@ def _recipes(options: argparse.Namespace) -> tuple[Recipe, Recipe]:
         "generated": 0,
         "ema": 0.99,
     }
-    return replace(WRITERS, **few, descriptor_epochs=1), replace(PLACES, **few)
+    stages = [replace(WRITERS, **few, descriptor_epochs=1), replace(PLACES, **few)]
+    return stages[: 2 if options.places else 1]
 
 
 def _arrival(arriving: Sequence[Signer]) -> Arrival:

@@ -21,8 +21,8 @@ ByWriter = tuple[Sequence[ArrayLike], Sequence[ArrayLike]]
 class Difference:
     """An equal error rate of the active model and of the candidate, by one protocol.
 
-    Rates in 0 to 1. `low` and `high` bound, to 95 %, the candidate's less the active model's over
-    writers drawn anew; all are nan where there was nothing to compare.
+    Rates in 0 to 1. `low` and `high` each bound, to 95 %, the candidate's less the active model's
+    over writers drawn anew; all are nan where there was nothing to compare.
     """
 
     protocol: str
@@ -73,7 +73,9 @@ def difference_from(values: Mapping[str, Any]) -> Difference:
 def difference_interval(
     active: ByWriter, candidate: ByWriter, *, rng: np.random.Generator, resamples: int = 1000
 ) -> tuple[float, float]:
-    """95 % interval of the candidate's equal error rate less the active model's.
+    """Bounds of the candidate's equal error rate less the active model's, to 95 % on either side.
+
+    Better and worse are two questions, each of one side: beyond a bound lies one chance in twenty.
 
     Each of the two has the genuine and the forged distances by writer, for the same writers in the
     same order, who are drawn anew for both at once. (nan, nan) where `bootstrap_eer` has that.
@@ -86,5 +88,5 @@ def difference_interval(
         return float("nan"), float("nan")
     weights = metrics.resample(len(active[0]), rng, resamples)
     before, after = (metrics.resampled_eers(*one, weights) for one in (active, candidate))
-    low, high = np.nanpercentile(after - before, [2.5, 97.5])
+    low, high = np.nanpercentile(after - before, [5.0, 95.0])
     return float(low), float(high)

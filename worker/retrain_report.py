@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 READING = (
     "Both models are measured on the same writers, whom no model of the line has been trained or "
-    "tuned on, with the same draws. The interval holds 95 % of 1000 resamples in which the writers "
-    "are drawn anew for both models at once: where it lies below zero, the candidate is better, "
-    "above zero it is worse, and otherwise the difference may be chance."
+    "tuned on, with the same draws. Beyond either end of the interval lie 5 % of 1000 resamples in "
+    "which the writers are drawn anew for both models at once: where it lies below zero, the "
+    "candidate is better, above zero it is worse, and otherwise the difference may be chance."
 )
 _RATES = ("skilled_eer", "random_eer", "frr", "far_skilled", "far_random")
 

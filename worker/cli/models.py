@@ -12,6 +12,7 @@ import typer
 from worker.cli import canary, model_facts, opening, show
 from worker.cli.exits import CommandError, Exit
 from worker.cli.options import Json
+from worker.cli.retrain import share as share_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,7 +163,7 @@ def activate(
     """
     from worker import activation
 
-    share = None if shadow is None else _share(shadow)
+    share = None if shadow is None else _some_share(shadow)
     runtime = opening.runtime()
     found = _found(model)
     _check_gates(found, allow_leaky)
@@ -247,15 +248,12 @@ def _found(model: str) -> Model:
         return models.find(session, model)
 
 
-def _share(text: str) -> float:
-    number = text.strip().removesuffix("%")
-    try:
-        share = float(number) / (100 if text.strip().endswith("%") else 1)
-    except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
-        raise typer.BadParameter("--shadow must be a share such as 10%.")
-    return share
+def _some_share(text: str) -> float:
+    """A share above 0, as people type it. Raises CommandError."""
+    found = share_of(text)
+    if not found:
+        raise CommandError("A share of 0 would show it nothing; type one such as 10%.")
+    return found
 
 
 def _check_gates(model: Model, allow_leaky: bool) -> None:

@@ -166,8 +166,8 @@ def test_a_registered_file_that_is_gone_or_altered_is_a_sentence_and_changes_not
         (["activate", "OLD"], "is active already"),
         (["cancel", "OLD"], "there is nothing to cancel"),
         (["prune", "OLD"], "its embeddings are needed"),
-        (["activate", "OLD", "--shadow", "half"], "--shadow must be a share such as 10%"),
-        (["activate", "OLD", "--shadow", "0"], "--shadow must be a share such as 10%"),
+        (["activate", "OLD", "--shadow", "half"], "half is no share"),
+        (["activate", "OLD", "--shadow", "0"], "would show it nothing"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(

@@ -166,7 +166,7 @@ def test_a_registered_file_that_is_gone_or_altered_is_a_sentence_and_changes_not
         (["activate", "OLD"], "is active already"),
         (["cancel", "OLD"], "there is nothing to cancel"),
         (["prune", "OLD"], "its embeddings are needed"),
-        (["activate", "OLD", "--shadow", "half"], "half is no share"),
+        (["activate", "OLD", "--shadow", "half"], "is no share"),
         (["activate", "OLD", "--shadow", "0"], "would show it nothing"),
     ],
 )

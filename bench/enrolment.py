@@ -91,11 +91,10 @@ def _re_embedding(runtime: Runtime, pictures: Sequence[bytes]) -> dict[str, Any]
     with transaction(runtime.sessions) as session:
         missing = models.lacking(session, other)
 
-    def embed(numbers: Sequence[int]) -> None:
-        for start in range(0, len(numbers), TOGETHER):
-            some = numbers[start : start + TOGETHER]
-            images = [numbered(pictures[number % len(pictures)], number) for number in some]
-            embedder.embed([embedder.prepare(image) for image in images], exact=True)
+    def embed(images: Sequence[bytes]) -> None:
+        for start in range(0, len(images), TOGETHER):
+            some = images[start : start + TOGETHER]
+            embedder.embed([embedder.prepare(image) for image in some], exact=True)
 
     def re_embed(numbers: Sequence[int]) -> None:
         embed_references(
@@ -107,7 +106,8 @@ def _re_embedding(runtime: Runtime, pictures: Sequence[bytes]) -> dict[str, Any]
         for first in track(range(0, len(missing), IMAGES * ROUND), "Re-embedding", transient=True):
             chosen = missing[first : first + IMAGES * ROUND]
             chunks = [chosen[start : start + CHUNK] for start in range(0, len(chosen), CHUNK)]
-            bare.append(_seconds(pool, embed, chunks))
+            images = [[pictures[number % len(pictures)] for number in chunk] for chunk in chunks]
+            bare.append(_seconds(pool, embed, images))
             whole.append(_seconds(pool, re_embed, chunks))
     return _told(bare, whole, len(missing))
 

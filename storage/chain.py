@@ -101,7 +101,7 @@ class Chain:
 
     def _take(self, session: Session) -> Head:
         """The head of a free chain, which stays ours until the transaction ends."""
-        head = (_take_postgres if _is_postgres(session) else _take_sqlite)(session, self._preferred)
+        head = (_take_postgres if is_postgres(session) else _take_sqlite)(session, self._preferred)
         self._preferred = head.chain  # nobody was on it, so it will be free next time
         return head
 
@@ -195,7 +195,7 @@ def _named(found: Iterable[Head]) -> dict[str, Any]:
 
 
 def _insert(session: Session, entries: list[dict[str, Any]]) -> None:
-    if not _is_postgres(session):
+    if not is_postgres(session):
         session.connection().execute(insert(ChainEntry), entries)
         return
     texts = ({"mac": e["mac"].hex(), "recorded_at": e["recorded_at"].isoformat()} for e in entries)
@@ -203,7 +203,8 @@ def _insert(session: Session, entries: list[dict[str, Any]]) -> None:
     session.connection().exec_driver_sql(INSERT, (json.dumps(rows),))
 
 
-def _is_postgres(session: Session) -> bool:
+def is_postgres(session: Session) -> bool:
+    """Whether this is a session on PostgreSQL, which has locks of rows; SQLite has one of all."""
     return session.get_bind().dialect.name == "postgresql"
 
 

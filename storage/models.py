@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, exists, func, select, text, update
+from sqlalchemy import CursorResult, Select, delete, exists, func, select, text, update
 from sqlalchemy.orm import Session
 
 from storage import chain
@@ -220,7 +220,7 @@ def still_active(session: Session, id: str) -> None:
     Whoever writes embeddings asks this first, so that no reference slips in between the last look
     at what is missing and the change.
     """
-    if not _is_postgres(session):
+    if not chain.is_postgres(session):
         _take_sqlite(session)
     query = select(Model.state).where(Model.id == id).with_for_update(read=True)
     if session.scalar(query) != ACTIVE:
@@ -296,8 +296,7 @@ def activate(
     Raises UnknownModel, ModelInUse, ActivationUnderWay, and ModelIncomplete if it lacks a live
     reference other than those that were given up as `lost`; with `now` it may lack any.
     """
-    _lock(session)
-    announce(session, id, by)
+    announce(session, id, by)  # which makes others who change the lineup wait
     if not now:
         _check_complete(session, id, lost)
     before = lineup(session).active
@@ -318,22 +317,19 @@ def previous(session: Session) -> Model:
     return get(session, before)
 
 
-def lacking(session: Session, id: str, *, after: int = 0, limit: int | None = None) -> list[int]:
+def lacking(session: Session, id: str) -> list[int]:
     """Live references that the model has not embedded, by number."""
-    query = _lacking(id).where(Reference.id > after).order_by(Reference.id).limit(limit)
-    return list(session.scalars(query))
+    return list(session.scalars(_lacking(id).order_by(Reference.id)))
 
 
 def count_lacking(session: Session, id: str) -> int:
     """How many live references the model has not embedded."""
-    return session.scalar(select(func.count()).select_from(_lacking(id).subquery())) or 0
+    return _count(session, _lacking(id))
 
 
 def count_live(session: Session) -> int:
     """How many references are in use, whichever model has embedded them."""
-    query = select(func.count()).select_from(Reference).join(Signer)
-    live = (Reference.retired_at.is_(None), Signer.retired_at.is_(None))
-    return session.scalar(query.where(*live)) or 0
+    return _count(session, _live())
 
 
 def embedded(session: Session, id: str, numbers: Sequence[int]) -> set[int]:
@@ -369,13 +365,18 @@ def moved(session: Session, id: str, uri: str) -> None:
     session.execute(update(Model).where(Model.id == id).values(uri=uri))
 
 
-def _lacking(id: str) -> Any:
+def _live() -> Select[int]:
+    query = select(Reference.id).join(Signer, Signer.id == Reference.signer_id)
+    return query.where(Reference.retired_at.is_(None), Signer.retired_at.is_(None))
+
+
+def _lacking(id: str) -> Select[int]:
     seen = exists().where(Embedding.reference_id == Reference.id, Embedding.model_id == id)
-    return (
-        select(Reference.id)
-        .join(Signer, Signer.id == Reference.signer_id)
-        .where(Reference.retired_at.is_(None), Signer.retired_at.is_(None), ~seen)
-    )
+    return _live().where(~seen)
+
+
+def _count(session: Session, query: Select[int]) -> int:
+    return session.scalar(select(func.count()).select_from(query.subquery())) or 0
 
 
 def _check_complete(session: Session, id: str, lost: Sequence[int] = ()) -> None:
@@ -388,7 +389,7 @@ def _check_complete(session: Session, id: str, lost: Sequence[int] = ()) -> None
 
 def _lock(session: Session) -> None:
     """One change at a time; waits for those who write embeddings (`still_active`)."""
-    if not _is_postgres(session):
+    if not chain.is_postgres(session):
         _take_sqlite(session)
         return
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
@@ -398,10 +399,6 @@ def _lock(session: Session) -> None:
 def _take_sqlite(session: Session) -> None:
     """SQLite's only lock: an update, even of no row, makes this the one that writes."""
     session.execute(text("UPDATE models SET state = state WHERE 0"))
-
-
-def _is_postgres(session: Session) -> bool:
-    return session.get_bind().dialect.name == "postgresql"
 
 
 def _set(session: Session, id: str, state: str, by: str | None, share: float | None = None) -> None:

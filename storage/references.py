@@ -83,7 +83,6 @@ def enrol(
     specimens: dict[str, Specimen] = {}
     for specimen in offered:
         specimens.setdefault(specimen.sha256, specimen)  # the first stands
-    packed = {sha256: vectors.pack(one.vector) for sha256, one in specimens.items()}
     if not specimens:
         return {}
     new = _insert_references(session, signer_id, list(specimens.values()))
@@ -91,17 +90,8 @@ def enrol(
         Reference.signer_id == signer_id, Reference.sha256.in_(specimens)
     )
     numbers = {row.sha256: row.id for row in session.execute(rows)}
-    seen = [
-        {
-            "reference_id": number,
-            "model_id": model_id,
-            "vector": packed[sha256],
-            "dimensions": len(specimens[sha256].vector),
-        }
-        for sha256, number in numbers.items()
-    ]
-    insert = upsert(session, Embedding).values(seen)
-    session.execute(insert.on_conflict_do_nothing(index_elements=["reference_id", "model_id"]))
+    seen = {number: specimens[sha256].vector for sha256, number in numbers.items()}
+    _insert_embeddings(session, model_id, seen)
     return {sha256: (number, sha256 in new) for sha256, number in numbers.items()}
 
 
@@ -231,17 +221,28 @@ def put_embeddings(
     rows = session.execute(owners.order_by(Reference.id).with_for_update(read=True)).all()
     if not rows:
         return 0
-    packed = {row.id: vectors.pack(found[row.id]) for row in rows}
-    seen = [
-        {"reference_id": id, "model_id": model_id, "vector": data, "dimensions": len(found[id])}
-        for id, data in packed.items()
-    ]
-    insert = upsert(session, Embedding).values(seen)
-    insert = insert.on_conflict_do_nothing(index_elements=["reference_id", "model_id"])
-    new = set(session.scalars(insert.returning(Embedding.reference_id)))
+    new = _insert_embeddings(session, model_id, {row.id: found[row.id] for row in rows})
     for signer_id in sorted({row.signer_id for row in rows if row.id in new}):
         signers.changed(session, signer_id)
     return len(new)
+
+
+def _insert_embeddings(
+    session: Session, model_id: str, found: Mapping[int, NDArray[np.floating]]
+) -> set[int]:
+    """The references whose embedding is new; of the others the one that stands is kept."""
+    rows = [
+        {
+            "reference_id": number,
+            "model_id": model_id,
+            "vector": vectors.pack(vector),
+            "dimensions": len(vector),
+        }
+        for number, vector in found.items()
+    ]
+    insert = upsert(session, Embedding).values(rows)
+    insert = insert.on_conflict_do_nothing(index_elements=["reference_id", "model_id"])
+    return set(session.scalars(insert.returning(Embedding.reference_id)))
 
 
 def count(session: Session, signer_id: str, model_id: str) -> int:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from worker.runtime import Runtime
     from worker.status import Status
 
-HERE = 32
-"""References embedded here at a time."""
 POLL = 0.2
 PATIENCE = 1.0
 READY = 60.0
@@ -153,7 +151,7 @@ def keep_files(runtime: Runtime, model_id: str) -> None:
     cannot be read here. Raises CheckpointError for the model's own.
     """
     with transaction(runtime.sessions) as session:
-        wanted = {models.get(session, model_id).id: models.get(session, model_id).uri}
+        wanted = {model_id: models.get(session, model_id).uri}
         if (active := models.lineup(session).active) is not None:
             wanted.setdefault(active, models.get(session, active).uri)
     for id, uri in wanted.items():
@@ -193,9 +191,9 @@ def _embed_all(runtime: Runtime, model_id: str, progress: Progress) -> tuple[int
         if crew:  # a few are done sooner here
             left = embedding_queue.embed(runtime, model_id, missing, crew, tell)
         new += len(missing) - len(left)
-        for start in range(0, len(left), HERE):
+        for start in range(0, len(left), embedding_queue.CHUNK):
             done = embed_references(
-                left[start : start + HERE],
+                left[start : start + embedding_queue.CHUNK],
                 sessions=runtime.sessions,
                 images=runtime.images,
                 embedder=runtime.models.get(model_id),

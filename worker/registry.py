@@ -9,7 +9,7 @@ from model.checkpoint import parse_checkpoint
 from storage import models
 from storage.tables import Model
 from worker import checkpoints
-from worker.transactions import told_by, transaction
+from worker.transactions import fixed, told_by, transaction
 
 if TYPE_CHECKING:
     from worker.runtime import Runtime
@@ -35,14 +35,10 @@ def register(
     with transaction(runtime.sessions) as session:
         model = models.register(
             session,
-            id=checkpoint.sha256,
             uri=uri,
             by=by,
-            backbone=checkpoint.backbone,
-            size=checkpoint.size,
-            threshold=checkpoint.threshold,
-            preprocessing=checkpoint.preprocessing.label,
             scoring=checkpoint.scoring.as_dict(),
+            **fixed(checkpoint.sha256, checkpoint),
             **told,
         )
         if model.uri != uri:

@@ -23,6 +23,7 @@ from storage.database import Sessions
 from storage.errors import ImageAltered, StorageError, Transient
 from storage.images import Images
 from storage.tables import ERROR, Decision, Job, Reference
+from worker.embedding import as_enrolled
 from worker.transactions import transaction
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class _References:
 
     def _look(self, row: Reference) -> tuple[Canvas, NDArray[np.float32]] | str:
         try:
-            data = _as_recorded(self._images.fetch(row.uri), row.sha256)
+            data = as_enrolled(row, self._images)
             canvas = self._embedder.prepare(data, max_pixels=self._max_pixels)
         except (Transient, CheckpointError):
             raise

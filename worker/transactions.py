@@ -13,6 +13,7 @@ from storage.database import Sessions, database_errors
 from storage.tables import CANDIDATE
 
 if TYPE_CHECKING:
+    from model.checkpoint import Checkpoint
     from model.inference import Embedder
 
 
@@ -33,13 +34,9 @@ def register_model(session: Session, embedder: Embedder) -> None:
     """
     model = models.register(
         session,
-        id=embedder.model_id,
         uri=embedder.source,
-        backbone=embedder.backbone,
-        size=embedder.size,
-        threshold=embedder.threshold,
-        preprocessing=embedder.preprocessing.label,
         scoring=embedder.scoring.as_dict(),
+        **fixed(embedder.model_id, embedder),
         **told_by(embedder.provenance),
     )
     if model.state == CANDIDATE and models.lineup(session).active is None:
@@ -58,11 +55,15 @@ def told_by(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_model(session: Session, embedder: Embedder) -> None:
     """Raise ModelAltered if the record of this model contradicts its checkpoint."""
-    models.check(
-        session,
-        id=embedder.model_id,
-        backbone=embedder.backbone,
-        size=embedder.size,
-        threshold=embedder.threshold,
-        preprocessing=embedder.preprocessing.label,
-    )
+    models.check(session, **fixed(embedder.model_id, embedder))
+
+
+def fixed(model_id: str, found: Embedder | Checkpoint) -> dict[str, Any]:
+    """What the registry repeats of a checkpoint, and never lets differ from it."""
+    return {
+        "id": model_id,
+        "backbone": found.backbone,
+        "size": found.size,
+        "threshold": found.threshold,
+        "preprocessing": found.preprocessing.label,
+    }

@@ -12,7 +12,7 @@ from .sampling import Writer
 from .scoring import OPERATING_POINTS, Cohort, Floats, Scoring, Vectors, spread
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Tried for the signer's own spread and for the cohort, each with each."""
+"""Tried for the centre, the signer's own spread and the cohort, each with each."""
 PRIOR = 2.0
 MIDDLE = 5
 """The number of references at which the coefficients are fitted."""
@@ -59,31 +59,35 @@ def fit_scoring(
 
 
 def _with_best_weights(rule: Scoring, score: Callable[[Scoring], Scores]) -> Scoring:
-    """The rule with the pair of weights of the lowest selection error; of equals, the smallest.
+    """The rule with the weights of the lowest selection error; of equals, the smallest.
 
-    A score is linear in its weights, so three sets of scores give those of the whole grid.
+    A score is linear in its weights, so four sets of scores give those of the whole grid.
     """
     plain = score(rule)
     if not len(plain.skilled) + len(plain.random):
         raise metrics.EmptyClass("there are no forged scores of development writers")
-    spread_alone = score(replace(rule, spread_weight=1.0))
-    cohort_alone = plain if rule.cohort is None else score(replace(rule, cohort_weight=1.0))
+    alone = (
+        score(replace(rule, centre_weight=1.0)),
+        score(replace(rule, spread_weight=1.0)),
+        plain if rule.cohort is None else score(replace(rule, cohort_weight=1.0)),
+    )
 
-    def error(weights: tuple[float, float]) -> float:
-        return _combined(plain, (spread_alone, cohort_alone), weights).selection_error
+    def error(weights: Sequence[float]) -> float:
+        return _combined(plain, alone, weights).selection_error
 
-    tried = product(WEIGHTS, WEIGHTS if rule.cohort is not None else (0.0,))
-    spread_weight, cohort_weight = min(tried, key=error)
+    tried = product(WEIGHTS, WEIGHTS, WEIGHTS if rule.cohort is not None else (0.0,))
+    centre_weight, spread_weight, cohort_weight = min(tried, key=error)
     return replace(
         rule,
+        centre_weight=centre_weight,
         spread_weight=spread_weight,
         cohort_weight=cohort_weight,
         cohort=rule.cohort if cohort_weight else None,
     )
 
 
-def _combined(plain: Scores, alone: tuple[Scores, Scores], weights: tuple[float, float]) -> Scores:
-    """Scores with both weights, from those without and those with one weight of 1 each."""
+def _combined(plain: Scores, alone: Sequence[Scores], weights: Sequence[float]) -> Scores:
+    """Scores with all weights, from those without any and those with one weight of 1 each."""
 
     def kind(name: str) -> Floats:
         base = total = plain.of(name)

@@ -34,14 +34,17 @@ class Verdict(StrEnum):
 class Scoring:
     """The rule that turns distances into a verdict; it travels in the checkpoint.
 
-    score = nearest - spread_weight * spread - cohort_weight * cohort
+    score = nearest + centre_weight * (centre - nearest)
+        - spread_weight * spread - cohort_weight * cohort
 
-    `spread` is how far the signer's references lie from their nearest fellows on average, drawn
-    towards `population_spread` as if `prior` more references had shown that value: a signer who
-    varies much is allowed more. `cohort` is the mean distance of the questioned signature to the
+    `nearest` is the distance to the nearest reference and `centre` that to the mean of all of
+    them: what imitates one specimen well is still not where the signer usually is. `spread` is how
+    far the signer's references lie from their nearest fellows on average, drawn towards
+    `population_spread` as if `prior` more references had shown that value: a signer who varies
+    much is allowed more. `cohort` is the mean distance of the questioned signature to the
     `cohort_nearest` nearest of the embeddings `cohort` (K, D), genuine signatures of writers who
     are no signers here: a signature that is near to nobody is allowed more than one that is near
-    to everybody. With both weights 0 the score is the distance to the nearest reference: the
+    to everybody. With all weights 0 the score is the distance to the nearest reference: the
     seed's plain rule.
 
     `thresholds` are balanced: without an operating point a score below is accepted, any other
@@ -53,6 +56,7 @@ class Scoring:
     thresholds: PerCount
     accept: Mapping[str, PerCount] = field(default_factory=dict)
     reject: PerCount = field(default_factory=dict)
+    centre_weight: float = 0.0
     spread_weight: float = 0.0
     population_spread: float = 0.0
     prior: float = 1.0
@@ -62,7 +66,8 @@ class Scoring:
 
     def __post_init__(self) -> None:
         tables = (self.thresholds, self.reject, *self.accept.values())
-        numbers = [self.spread_weight, self.population_spread, self.prior, self.cohort_weight]
+        numbers = [self.centre_weight, self.spread_weight, self.population_spread, self.prior]
+        numbers.append(self.cohort_weight)
         numbers += [threshold for table in tables for threshold in table.values()]
         if not self.thresholds or not all(map(math.isfinite, numbers)):
             raise CheckpointError("The scoring rule needs finite coefficients and a threshold.")
@@ -99,8 +104,12 @@ class Scoring:
     @property
     def rule(self) -> str:
         """The rule's name, as the record keeps it."""
-        offset = "-offset" if self.spread_weight else ""
-        return f"nearest{offset}{'-cohort' if self.cohort_weight else ''}"
+        weights = {
+            "centre": self.centre_weight,
+            "offset": self.spread_weight,
+            "cohort": self.cohort_weight,
+        }
+        return "-".join(["nearest", *(name for name, weight in weights.items() if weight)])
 
     def threshold_for(self, references: int) -> float:
         """The balanced threshold, fitted at the largest number of references the signer has."""
@@ -128,6 +137,7 @@ class Scoring:
             "thresholds": dict(self.thresholds),
             "accept": {point: dict(table) for point, table in self.accept.items()},
             "reject": dict(self.reject),
+            "centre_weight": self.centre_weight,
             "spread_weight": self.spread_weight,
             "population_spread": self.population_spread,
             "prior": self.prior,
@@ -209,21 +219,24 @@ def terms(questioned: Vectors, references: Vectors, scoring: Scoring) -> dict[st
         raise ValueError("an embedding holds a value that is not a finite number")
     allowed = np.full(len(questioned), offset(references, scoring))
     distances = [distances_to(reference, questioned) for reference in references]  # N x (M,)
+    nearest = np.min(distances, axis=0)
+    centre = distances_to(references.mean(axis=0, dtype=np.float64), questioned)
     return {
-        "nearest": np.min(distances, axis=0),
-        "spread": 0.0 - allowed,  # not the negative, which would be -0.0 without a weight
+        "nearest": nearest,
+        "centre": 0.0 + scoring.centre_weight * (centre - nearest),
+        "spread": 0.0 - allowed,  # without a weight 0.0, and not -0.0
         "cohort": 0.0 - scoring.cohort_weight * cohort_distances(questioned, scoring),
     }
 
 
 def _total(parts: Mapping[str, Floats]) -> Floats:
-    total = parts["nearest"] + parts["spread"] + parts["cohort"]
+    total = sum(parts.values(), start=np.zeros(1))
     if not np.isfinite(total).all():
         raise ValueError("a score is not a finite number")
     return total
 
 
-def distances_to(questioned: Vectors, references: Vectors) -> Floats:
+def distances_to(questioned: Vectors | Floats, references: Vectors) -> Floats:
     """Euclidean distances (N,) from one embedding (D,) to N references (N, D)."""
     difference = references.astype(np.float64) - questioned.astype(np.float64)
     return np.asarray(np.linalg.norm(difference, axis=1))

@@ -106,11 +106,12 @@ def test_the_weights_are_those_of_the_grid_with_the_lowest_error(development, co
     seed = int(rng.integers(2**31))
 
     def error(weights):
-        spread_weight, cohort_weight = weights
+        centre_weight, spread_weight, cohort_weight = weights
         candidate = Scoring(
             thresholds={1: 1.0},
             population_spread=rule.population_spread,
             prior=rule.prior,
+            centre_weight=centre_weight,
             spread_weight=spread_weight,
             cohort_weight=cohort_weight,
             cohort=cohort.astype(np.float16),
@@ -119,10 +120,10 @@ def test_the_weights_are_those_of_the_grid_with_the_lowest_error(development, co
         found = with_references(vectors, writers, references=5, scoring=candidate, rng=draws)
         return found.selection_error
 
-    errors = {weights: error(weights) for weights in product(WEIGHTS, WEIGHTS)}
-    chosen = errors[rule.spread_weight, rule.cohort_weight]
+    errors = {weights: error(weights) for weights in product(WEIGHTS, repeat=3)}
+    chosen = errors[rule.centre_weight, rule.spread_weight, rule.cohort_weight]
     assert chosen == pytest.approx(min(errors.values()), abs=1e-9)
-    assert chosen < errors[0.0, 0.0]
+    assert chosen < errors[0.0, 0.0, 0.0]
 
 
 def test_every_threshold_is_fitted_at_each_number_of_references(development, cohort):

@@ -114,6 +114,7 @@ def test_a_rule_that_could_not_judge_soundly_is_refused(bad):
 def full_rule(rng, **changes):
     usual = {
         "thresholds": {1: 0.5},
+        "centre_weight": 0.5,
         "spread_weight": 0.75,
         "population_spread": 0.4,
         "prior": 2.0,
@@ -137,11 +138,17 @@ def score_by_loops(questioned, references, rule):
     to_cohort = sorted(distance(questioned, other) for other in rule.cohort)
     closest = to_cohort[: rule.cohort_nearest]
     away = sum(closest) / len(closest)
-    return nearest - rule.spread_weight * varies - rule.cohort_weight * away
+    middle = [sum(map(float, column)) / len(references) for column in zip(*references, strict=True)]
+    inwards = rule.centre_weight * (distance(questioned, middle) - nearest)
+    return nearest + inwards - rule.spread_weight * varies - rule.cohort_weight * away
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-@pytest.mark.parametrize("changes", [{}, {"cohort_nearest": 20}, {"spread_weight": 0.0}], ids=repr)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"cohort_nearest": 20}, {"spread_weight": 0.0}, {"centre_weight": 0.0}],
+    ids=repr,
+)
 def test_scores_are_those_of_plain_loops(count, changes):
     rng = np.random.default_rng(count)
     rule = full_rule(rng, **changes)
@@ -160,15 +167,26 @@ def test_a_judgements_score_is_that_of_scores_and_the_sum_of_its_terms():
     for one, score in zip(questioned, together, strict=True):
         judgement = judge(one, references, rule)
         assert judgement.score == pytest.approx(score, rel=1e-12)
-        assert list(judgement.terms) == ["nearest", "spread", "cohort"]
+        assert list(judgement.terms) == ["nearest", "centre", "spread", "cohort"]
         assert sum(judgement.terms.values()) == judgement.score
         assert judgement.terms["nearest"] == judgement.distance
-    assert rule.rule == "nearest-offset-cohort"
+    assert rule.rule == "nearest-centre-offset-cohort"
 
 
 def test_nobody_asked_has_no_scores():
     rule = full_rule(np.random.default_rng(1))
     assert scores(np.zeros((0, 8), np.float32), np.ones((2, 8), np.float32), rule).shape == (0,)
+
+
+def test_what_is_near_to_one_specimen_alone_is_allowed_less():
+    rule = Scoring(thresholds={1: 0.0}, centre_weight=1.0)
+    specimens = np.concatenate([unit(0.0), unit(0.2), unit(0.9)])
+    inside, outside = (judge(unit(angle)[0], specimens, rule) for angle in (0.3, 1.0))
+    assert inside.distance == pytest.approx(outside.distance, abs=1e-6)
+    assert inside.score < outside.score
+    alone = judge(unit(1.0)[0], specimens[:1], rule)
+    assert alone.score == pytest.approx(alone.distance)  # one specimen is its own mean
+    assert rule.rule == "nearest-centre"
 
 
 def test_a_signature_near_to_everybody_is_allowed_less():
@@ -237,6 +255,7 @@ def rules(draw):
             for place, point in enumerate(OPERATING_POINTS)
         },
         reject={count: draw(FINITE) for count in counts},
+        centre_weight=draw(st.floats(0.0, 1.0)),
         spread_weight=draw(st.floats(0.0, 1.0)),
         population_spread=0.3,
         prior=2.0,

@@ -1,0 +1,114 @@
+"""What each part of the scoring rule is worth, on the writers that the rule was fitted on.
+
+    python -m bench.rule --data DIR [--checkpoint FILE]
+
+DIR holds the corpora of the checkpoint's development writers. Every corpus is measured by itself,
+for a signer is compared within one script, with the same draws of references for every rule. The
+coefficients are the checkpoint's, each as it is or 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from model import evaluate
+from model.cache import CachedImages
+from model.checkpoint import build_model, load_checkpoint
+from model.dataset import Signer, scan_dataset
+from model.inference import choose_device
+from model.sampling import Writer, writers_of
+from model.scoring import Scoring
+from worker.cli import show
+
+PARTS = ("centre_weight", "spread_weight", "cohort_weight")
+CANNOT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a table for each number of references."""
+    options = _options(arguments)
+    checkpoint = load_checkpoint(options.checkpoint)
+    corpora = list(_corpora(options.data, checkpoint.provenance.get("development_writers", ())))
+    if not corpora:
+        show.say("--data holds none of the checkpoint's development writers.", stderr=True)
+        return CANNOT
+    device = choose_device(options.device)
+    model = build_model(checkpoint, device)
+    images = [CachedImages(one, checkpoint.preprocessing, options.cache) for one in corpora]
+    parts = [
+        (evaluate.embed_rows(model, found, device), writers_of(signers, found))
+        for signers, found in zip(corpora, images, strict=True)
+    ]
+    for count in evaluate.REFERENCE_COUNTS:
+        _table(count, parts, checkpoint.scoring)
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="What each part of the rule is worth.")
+    default = Path("checkpoints/siamese_vision_mamba_tiny.pt")
+    parser.add_argument("--data", type=Path, required=True, help="the folder of the corpora")
+    parser.add_argument("--checkpoint", type=Path, default=default)
+    parser.add_argument("--cache", type=Path, default=Path(".cache/sigctl"))
+    parser.add_argument("--device", default="auto")
+    return parser.parse_args(arguments)
+
+
+def _corpora(data: Path, names: Sequence[str]) -> Iterator[list[Signer]]:
+    """The signers of these names, corpus by corpus."""
+    for corpus in sorted({name.rpartition("/")[0] for name in names}):
+        if (data / corpus).is_dir():
+            yield [signer for signer in scan_dataset(data / corpus) if signer.name in names]
+
+
+def _table(
+    count: int, parts: Sequence[tuple[evaluate.Vectors, Sequence[Writer]]], scoring: Scoring
+) -> None:
+    able = [part for part in parts if any(len(writer.genuine) > count for writer in part[1])]
+    if not able:
+        return
+    titles = [writers[0].corpus for _, writers in able]
+    rows = []
+    for name, rule in _rules(scoring):
+        found = [
+            evaluate.with_references(
+                vectors,
+                writers,
+                references=count,
+                scoring=rule,
+                rng=np.random.default_rng(count),
+            )
+            for vectors, writers in able
+        ]
+        errors = [(scores.eer("skilled"), scores.eer("random")) for scores in found]
+        rows.append([name, *(_percent(*pair) for pair in [*errors, np.mean(errors, axis=0)])])
+    show.table(
+        [show.Column(title="rule"), *(show.Column(title=t, right=True) for t in [*titles, "mean"])],
+        rows,
+        title=f"{count} reference{'s' if count > 1 else ''}, EER in %, skilled / random forgeries",
+    )
+
+
+def _rules(scoring: Scoring) -> Iterator[tuple[str, Scoring]]:
+    """Every choice of the coefficients that are not 0, from none to all."""
+    used = [part for part in PARTS if getattr(scoring, part)]
+    for size in range(len(used) + 1):
+        for kept in combinations(used, size):
+            dropped = {part: 0.0 for part in used if part not in kept}
+            name = " ".join(part.removesuffix("_weight") for part in kept)
+            yield f"nearest {name}".strip(), replace(scoring, **dropped)
+
+
+def _percent(skilled: float, random: float) -> str:
+    return f"{100 * skilled:.1f} / {100 * random:.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -448,6 +448,8 @@ def test_a_bomb_is_an_error_on_record_and_the_next_is_decided_whatever_its_name(
         "decoding_too_large",
     )
     assert verdicts["genuine"].verdict == "accept"
+    assert verdicts["bomb"].ink is None
+    assert verdicts["genuine"].ink == look(document, HOW).ink.as_dict()
     runtime.close()
     assert decoders() == []
 

@@ -1,7 +1,7 @@
 """What the ink of a page measures, in numbers that move with a scanner or a form.
 
 The hand moves them less: over the signatures of one CEDAR writer the stroke width varies by 4 %,
-the share by 11 %, the longer side by 6 %.
+the share by 12 %, the longer side by 6 %.
 """
 
 from dataclasses import asdict, dataclass
@@ -63,12 +63,18 @@ def _outline(box: NDArray[np.uint8]) -> float:
     By Crofton's formula; 5 % too short for edges along the page, 3 % too long between the four.
     Following the edges would be exact, but takes seconds and gigabytes for a page of noise.
     """
-    page = np.pad(box, 1)
-    level, upright = _crossed(page[:, 1:], page[:, :-1]), _crossed(page[1:], page[:-1])
-    falling = _crossed(page[1:, 1:], page[:-1, :-1])
-    rising = _crossed(page[1:, :-1], page[:-1, 1:])
-    return float(np.pi / 8 * (level + upright + (falling + rising) / np.sqrt(2)))
+    height, width = box.shape
+    page = np.zeros((height + 2, (width // 64 + 1) * 64), np.uint8)  # paper on all sides
+    page[1:-1, :width] = box
+    # 64 pixels a word, which halves the time; rows follow each other, with paper between them.
+    here = np.packbits(page, axis=1, bitorder="little").view("<u8").ravel()
+    right = here >> np.uint64(1)
+    right[:-1] |= here[1:] << np.uint64(63)
+    row = page.shape[1] // 64
+    along = _crossed(here, right) + _crossed(here[row:], here[:-row])
+    aslant = _crossed(here[:-row], right[row:]) + _crossed(right[:-row], here[row:])
+    return float(np.pi / 8 * (along + aslant / np.sqrt(2)))
 
 
-def _crossed(one: NDArray[np.uint8], next_to_it: NDArray[np.uint8]) -> int:
-    return cv2.countNonZero(cv2.bitwise_xor(one, next_to_it))
+def _crossed(pixels: NDArray[np.uint64], neighbours: NDArray[np.uint64]) -> int:
+    return int(np.bitwise_count(pixels ^ neighbours).sum())

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import cv2
 import numpy as np
 import pytest
 
+from model import synthetic
+from model.ink import measure_ink
+from model.preprocess import ink_mask
 from storage.observations import Observation
 from worker import drift_words, moved
 from worker.cells import DISTANCE, INK_SHARE, LONG_SIDE, OF_INK, STROKE_WIDTH, Cell, binned
@@ -39,7 +43,7 @@ def a_failure(number=0, at=MONDAY, source=FOLDERS[0], **fields):
     return a_row(number, at, source, **(usual | fields))
 
 
-# On CEDAR: medians, how signers differ (deviations of the logarithm), and how one signer varies.
+# As on CEDAR, nearly: medians, and the deviations of the logarithm over signers and of one signer.
 MEDIANS = np.array([3.7, 0.07, 512])
 BETWEEN, WITHIN = np.array([0.12, 0.38, 0.33]), np.array([0.04, 0.11, 0.06])
 
@@ -173,6 +177,32 @@ def test_a_scanner_that_widens_strokes_is_found_while_no_distance_and_no_verdict
 def test_what_moved_of_the_ink_is_a_plain_sentence(factors, sentences):
     found = found_in(made_up(1, factors=factors))
     assert [drift_words.sentence(each) for each in found] == sentences
+
+
+def scanned(week, scanner, signers=60):
+    """Documents of generated signers as that scanner makes them, with the ink that they measure."""
+    for number in range(signers):
+        rng = np.random.default_rng((week, number))
+        hand = synthetic.make_signer(np.random.default_rng(number))
+        page = scanner(synthetic.genuine(hand, rng))
+        ink = measure_ink(ink_mask(page)).as_dict()
+        at = MONDAY + timedelta(days=7 * week, minutes=number)
+        yield a_row(f"{week}-{number}", at, signer=f"signer-{number}", ink=ink)
+
+
+@pytest.mark.parametrize(
+    ("scanner", "measures"),
+    [
+        (lambda page: page, set()),
+        (lambda page: cv2.erode(page, np.ones((3, 3), np.uint8)), {STROKE_WIDTH, INK_SHARE}),
+        (lambda page: cv2.resize(page, None, fx=0.67, fy=0.67), {STROKE_WIDTH, LONG_SIDE}),
+    ],
+    ids=["the same", "darker", "coarser"],
+)
+def test_a_new_scanner_is_found_by_the_ink_that_its_pages_really_measure(scanner, measures):
+    rows = [*scanned(0, lambda page: page), *scanned(1, scanner)]
+    found = found_in(rows, baseline=(MONDAY, MONDAY + timedelta(days=7)))
+    assert {each.measure for each in found} == measures
 
 
 def test_another_spread_of_the_same_median_is_said_as_such():

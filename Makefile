@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # torch and torchvision stand in the same command as timm; otherwise pip takes the newest torch.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 TORCH := ^(torch|torchvision|triton|nvidia-|cuda-)
+# Half of a test's time is waiting for servers. A file stays together, for its fixtures do.
+PARALLEL := -n logical --dist loadfile
 PIP_AUDIT := pip-audit@2.10.1
 
 .PHONY: help demo test test-long check bench held-out chaos fuzz reproduce lint types contracts fmt lock audit clean
@@ -17,7 +19,7 @@ demo: $(VENV)/.run ## real decisions on generated signatures, no server needed
 	@$(BIN)/sigctl demo
 
 test: $(VENV)/.test ## run the tests against a real Redis, PostgreSQL and S3 server
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(PARALLEL)
 
 test-long: $(VENV)/.test ## the tests that are left out of `make test` because they take minutes
 	@$(BIN)/python -m pytest -m long

@@ -98,6 +98,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=8, help="of a retraining")
     parser.add_argument("--steps", type=int, default=60, help="in an epoch")
     parser.add_argument("--max-flips", type=float, default=0.05)
+    parser.add_argument("--from-scratch", action="store_true", help="retrain from random weights")
     parser.add_argument("--places", action="store_true", help="a second stage with descriptors")
     parser.add_argument("--seed", type=int, default=7, help="of who arrives, and of the shuffling")
     parser.add_argument("--device", default="auto")
@@ -211,6 +212,7 @@ def _retrained(
             replay=len(arrival.documents),
             max_flips=options.max_flips,
             epochs=options.epochs,
+            from_scratch=options.from_scratch,
             by="bench",
         ),
         runtime=runtime,

@@ -135,14 +135,18 @@ def _enrolment(found: Result) -> Iterator[str]:
         f"{found['signers']} signers with {found['images']} images each: {found['seconds']:.0f} s, "
         f"{found['images_per_second']:.0f} images/s; "
         f"{100 * found['overhead']['median']:.0f} % more than decoding and embedding the same "
-        "images (median of rounds)."
+        f"images, {_own(found)} (medians of rounds)."
     )
     again = found["re_embedding"]
     yield (
         f"Embedding the same references for another model: {again['seconds']:.0f} s, "
         f"{again['images_per_second']:.0f} images/s; "
-        f"{100 * again['overhead']['median']:.0f} % more (median of rounds)."
+        f"{100 * again['overhead']['median']:.0f} % more, {_own(again)}."
     )
+
+
+def _own(found: Result) -> str:
+    return f"{100 * found['own']['median']:.0f} % in processor time without that of the servers"
 
 
 def _shares(result: Result) -> Iterator[str]:

@@ -222,7 +222,7 @@ class ImageNotFound(StorageError):
 
 
 class ImageAltered(StorageError):
-    """The stored image is not the one that was enrolled."""
+    """What lies there is no longer the image that was enrolled or looked at."""
 
     code = "image_altered"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from storage import files
-from storage.errors import ImageForbidden, ImageTooBig, InvalidUri
+from storage.errors import ImageAltered, ImageForbidden, ImageTooBig, InvalidUri
 from storage.s3 import S3, S3Config
 
 __all__ = ["Images", "S3Config"]
@@ -51,13 +51,20 @@ class Images:
         store_place = f"{self._bucket}/{self._prefix}"
         self._places = tuple(f"{place.strip('/')}/" for place in (*buckets, store_place) if place)
 
-    def fetch(self, uri: str, *, max_bytes: int | None = None) -> bytes:
+    def fetch(self, uri: str, *, sha256: str | None = None, max_bytes: int | None = None) -> bytes:
         """The bytes at `s3://bucket/key` (a raw key) or `file:///path` (percent-encoded).
 
-        `max_bytes` stands in for the limit of images. Raises InvalidUri, ImageForbidden,
-        ImageNotFound, ImageTooBig, StoreRefused; and StoreUnavailable, which is worth another try.
+        With `sha256`, in hex, they must be the ones that this was made of: whoever may write to
+        the store must not choose what a signer is compared with. `max_bytes` stands in for the
+        limit of images. Raises InvalidUri, ImageForbidden, ImageNotFound, ImageTooBig,
+        ImageAltered, StoreRefused; and StoreUnavailable, which is worth another try.
         """
-        most = max_bytes or self._max_bytes
+        data = self._fetch(uri, max_bytes or self._max_bytes)
+        if sha256 not in (None, hashlib.sha256(data).hexdigest()):
+            raise ImageAltered(f"{shown(uri)} is no longer the image that it was")
+        return data
+
+    def _fetch(self, uri: str, most: int) -> bytes:
         if uri.startswith("file:"):
             return files.read(_path(uri), self._roots, shown(uri), most)
         bucket, key = self._allowed(uri)

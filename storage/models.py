@@ -92,7 +92,8 @@ def register(
 
     A new one is a candidate. Raises ModelAltered as `check` does.
     """
-    if session.get(Model, id) is None:  # reading takes no write lock
+    model = session.get(Model, id)  # reading takes no write lock
+    if model is None:
         values = {
             "id": id,
             "uri": uri,
@@ -107,15 +108,9 @@ def register(
             "registered_by": by,
         }
         insert_new(session, Model, values, "id")
-    check(
-        session,
-        id=id,
-        backbone=backbone,
-        size=size,
-        threshold=threshold,
-        preprocessing=preprocessing,
-    )
-    return get(session, id)
+        model = get(session, id)
+    _compare(model, (backbone, size, threshold, preprocessing))
+    return model
 
 
 def check(
@@ -126,13 +121,15 @@ def check(
     One digest is one file, so a row that differs was changed by somebody.
     """
     model = session.get(Model, id)
-    if model is None:
-        return
-    loaded = (backbone, size, threshold, preprocessing)
+    if model is not None:
+        _compare(model, (backbone, size, threshold, preprocessing))
+
+
+def _compare(model: Model, loaded: tuple[str, int, float, str]) -> None:
     for name, value in zip(FIXED, loaded, strict=True):
         if getattr(model, name) != value:
             raise ModelAltered(
-                f"the record of model {id[:12]!r} was changed: its {name} is"
+                f"the record of model {model.id[:12]!r} was changed: its {name} is"
                 f" {getattr(model, name)!r}, but the checkpoint's is {value!r}"
             )
 

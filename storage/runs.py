@@ -80,6 +80,14 @@ def listed(session: Session, *, limit: int | None = None) -> list[TrainingRun]:
     return list(session.scalars(query.limit(limit)))
 
 
+def unheard(session: Session, age: timedelta) -> list[str]:
+    """The runs that have not ended and of which nothing was heard for so long, oldest first."""
+    query = select(TrainingRun.id).where(
+        TrainingRun.state.in_(UNDER_WAY), TrainingRun.updated_at < utc_now() - age
+    )
+    return list(session.scalars(query.order_by(TrainingRun.updated_at, TrainingRun.id)))
+
+
 def take(session: Session, id: str, *, lease: timedelta = LEASE) -> Hold:
     """Begins or resumes a run. Raises UnknownRun, RunEnded, and RunHeld while another is at it."""
     now = utc_now()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -43,11 +44,18 @@ def redis_service() -> Iterator[str]:
     """The URL of the session's Redis."""
     given = os.environ.get("SIGCTL_TEST_REDIS_URL")
     if given:
-        yield given
+        yield _own_database(given)
         return
     server = redis_server()
     yield f"redis://127.0.0.1:{server.port}/0"
     server.remove()
+
+
+def _own_database(redis: str) -> str:
+    """The given database, or in a parallel run one of the next, for tests empty it."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = int(urlsplit(redis).path.strip("/") or 0)
+    return urlsplit(redis)._replace(path=f"/{first + worker}").geturl()
 
 
 @pytest.fixture

@@ -192,9 +192,9 @@ def _known_to_broker(settings: Settings) -> set[str]:
     if settings.broker_url is None:
         return set()
     from worker.app import make_app
-    from worker.waiting import job_ids
+    from worker.waiting import named
 
-    return job_ids(make_app(settings))
+    return named(make_app(settings), settings.queue, "job_id")
 
 
 def _run_here(request: VerifyRequest, runtime: Runtime) -> None:

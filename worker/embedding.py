@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from model.errors import CheckpointError, ModelError
 from model.preprocess import MAX_PIXELS
 from storage import references
 from storage.database import Sessions
-from storage.errors import ImageAltered, StorageError, Transient
+from storage.errors import StorageError, Transient
 from storage.images import Images
 from storage.tables import Embedding, Reference
 from worker.logs import get_logger
@@ -84,7 +83,7 @@ def embed(
     lost: dict[int, str] = {}
     for reference in some:
         try:
-            data = as_enrolled(reference, images)
+            data = images.fetch(reference.uri, sha256=reference.sha256)
             canvases[reference.id] = embedder.prepare(data, max_pixels=max_pixels)
         except (CheckpointError, Transient):
             raise
@@ -93,14 +92,3 @@ def embed(
             log.warning("reference_lost", reference=reference.id, code=error.code)
     vectors = embedder.embed(list(canvases.values()), exact=True) if canvases else ()
     return dict(zip(canvases, vectors, strict=True)), lost
-
-
-def as_enrolled(reference: Reference, images: Images) -> bytes:
-    """The image of a reference. Raises ImageAltered, and what `Images.fetch` raises.
-
-    Whoever may write to the store must not choose what a signer is compared with.
-    """
-    data = images.fetch(reference.uri)
-    if hashlib.sha256(data).hexdigest() != reference.sha256:
-        raise ImageAltered(f"{reference.uri} is not the image that was enrolled")
-    return data

@@ -23,7 +23,7 @@ from model.lineage import enrolled_name
 from model.preprocess import Region
 from storage import decisions, jobs, labels, references
 from storage.decisions import DecisionFilter
-from storage.errors import ImageAltered, StorageError, Transient
+from storage.errors import StorageError, Transient
 from storage.labels import GENUINE
 from storage.tables import ERROR
 from worker.retrain_run import RunFolder, Watch
@@ -249,11 +249,8 @@ def _fetch(
 
 
 def _canvas(material: Material, runtime: Runtime, parent: Embedder) -> Any:
-    data = runtime.images.fetch(material.uri)
-    if material.sha256 not in (None, hashlib.sha256(data).hexdigest()):
-        raise ImageAltered("the image is not the one that it was")
     return parent.prepare(
-        data,
+        runtime.images.fetch(material.uri, sha256=material.sha256),
         page=material.page,
         region=material.region,
         max_pixels=runtime.settings.max_pixels,

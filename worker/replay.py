@@ -6,7 +6,6 @@ so that what differs is the model alone.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,10 +19,9 @@ from model.flips import Change, Flips
 from model.scoring import Judgement, judge
 from storage import decisions, jobs, references
 from storage.database import Sessions
-from storage.errors import ImageAltered, StorageError, Transient
+from storage.errors import StorageError, Transient
 from storage.images import Images
 from storage.tables import ERROR, Decision, Job, Reference
-from worker.embedding import as_enrolled
 from worker.transactions import transaction
 
 if TYPE_CHECKING:
@@ -98,7 +96,7 @@ class _References:
 
     def _look(self, row: Reference) -> tuple[Canvas, NDArray[np.float32]] | str:
         try:
-            data = as_enrolled(row, self._images)
+            data = self._images.fetch(row.uri, sha256=row.sha256)
             canvas = self._embedder.prepare(data, max_pixels=self._max_pixels)
         except (Transient, CheckpointError):
             raise
@@ -186,17 +184,11 @@ def _again(
 
 def _document(job: Job, decision: Decision, images: Images) -> bytes:
     try:
-        return _as_recorded(images.fetch(job.document), decision.document_sha256)
+        return images.fetch(job.document, sha256=decision.document_sha256)
     except Transient:
         raise
     except StorageError as error:
         raise _Gone(error.code) from error
-
-
-def _as_recorded(data: bytes, sha256: str | None) -> bytes:
-    if sha256 not in (None, hashlib.sha256(data).hexdigest()):
-        raise ImageAltered("the image is not the one that was looked at")
-    return data
 
 
 def _scored(score: float | None, threshold: float | None) -> str:

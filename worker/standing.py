@@ -18,7 +18,7 @@ from storage.database import Sessions
 from storage.errors import StorageError, Transient, UnknownSigner
 from storage.images import Images
 from storage.tables import Embedding, Reference
-from worker.embedding import as_enrolled, embed
+from worker.embedding import embed
 from worker.inspection import Fellow
 from worker.register import Register
 from worker.transactions import transaction
@@ -102,7 +102,7 @@ def fellows(work: Work, rows: Sequence[Standing], unseen: dict[int, Vector]) -> 
 
 def _stored_canvas(work: Work, reference: Reference) -> NDArray[np.float32] | None:
     try:
-        return work.canvas(as_enrolled(reference, work.images))
+        return work.canvas(work.images.fetch(reference.uri, sha256=reference.sha256))
     except (CheckpointError, Transient):
         raise
     except (ModelError, StorageError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import Any
 
 from celery import Task, shared_task, signals
@@ -78,13 +79,15 @@ def retrain(self: Task, *values: Any, **named: Any) -> None:
 
 @shared_task(name=REQUEUE_TASK)  # type: ignore[untyped-decorator]
 def requeue() -> None:
-    """Send jobs again that have waited too long; the beat schedule calls this."""
+    """Send again what has waited too long; the beat schedule calls this."""
+    runtime = get_runtime()
     try:
         sent = client.requeue()
+        runs = training_runs.requeue(timedelta(seconds=runtime.settings.requeue_after), runtime)
     except BrokerUnavailable as error:
         log.warning("requeue_failed", reason=str(error))
     else:
-        log.info("requeued", jobs=len(sent))
+        log.info("requeued", jobs=len(sent), training_runs=len(runs))
 
 
 # typing=False, for the same reason as above.

@@ -15,7 +15,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import OperationalError
 
@@ -31,6 +32,9 @@ from worker.retrain_run import Asked, Cancelled, RunFolder, Watch, asked_from
 from worker.runtime import Runtime
 from worker.signing import FIELD, is_genuine, signed
 from worker.transactions import transaction
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 TASK = "sigctl.train.retrain"
 BEAT = 5.0
@@ -63,13 +67,40 @@ def request(asked: Asked, runtime: Runtime) -> str:
     with transaction(runtime.sessions) as session:
         runs.make(session, run_id, options=options, by=asked.by)
     try:
-        kwargs = signed({"run_id": run_id}, runtime.settings.message_key)
-        app.send_task(TASK, kwargs=kwargs, task_id=run_id)
+        _send(app, run_id, runtime)
     except (OperationalError, OSError) as error:
         with transaction(runtime.sessions) as session:
             runs.cancel(session, run_id)
         raise BrokerUnavailable("The broker does not answer, so nothing was begun.") from error
     return run_id
+
+
+def requeue(age: timedelta, runtime: Runtime) -> list[str]:
+    """Send again the runs that nothing was heard of for `age` and that the broker has forgotten.
+
+    Returns their ids, oldest first. Sent twice, a run is done once. Raises BrokerUnavailable.
+    """
+    with transaction(runtime.sessions) as session:
+        unheard = runs.unheard(session, age)
+    if not unheard or runtime.settings.broker_url is None:
+        return []
+    from worker.app import make_app, queues
+    from worker.waiting import named
+
+    app = make_app(runtime.settings)
+    known = named(app, queues(runtime.settings)["train"], "run_id")
+    lost = [run_id for run_id in unheard if run_id not in known]
+    try:
+        for run_id in lost:
+            _send(app, run_id, runtime)
+    except (OperationalError, OSError) as error:
+        raise BrokerUnavailable("The broker does not answer.") from error
+    return lost
+
+
+def _send(app: Celery, run_id: str, runtime: Runtime) -> None:
+    kwargs = signed({"run_id": run_id}, runtime.settings.message_key)
+    app.send_task(TASK, kwargs=kwargs, task_id=run_id)
 
 
 def deliver(

@@ -1,4 +1,4 @@
-"""Which jobs Redis knows of: those that wait, those at work and those to be tried later."""
+"""What Redis knows of: messages that wait, those at work and those to be tried later."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ if TYPE_CHECKING:
 AT_ONCE = 500
 
 
-def job_ids(app: Celery) -> set[str]:
-    """The ids of all jobs that the broker has a message of. Raises BrokerUnavailable.
+def named(app: Celery, queue: str, field: str) -> set[str]:
+    """What the broker's messages of this queue name in `field`. Raises BrokerUnavailable.
 
     A message that moves while they are read may be missed, but for an instant. The lists are read
     from end to end: 100,000 messages take seconds.
     """
     with app.connection_for_read() as connection:
         try:
-            return set(filter(None, map(_job_id, _messages(connection.default_channel, app))))
+            found = _messages(connection.default_channel, queue)
+            return {name for message in found if (name := _named(message, field)) is not None}
         except (OperationalError, OSError, *connection.connection_errors) as error:
             raise BrokerUnavailable("The broker does not answer.") from error
 
 
-def _messages(channel: Any, app: Celery) -> Iterator[Any]:
+def _messages(channel: Any, queue: str) -> Iterator[Any]:
     client = channel.client
-    for name in channel._lists([app.conf.task_default_queue]):
+    for name in channel._lists([queue]):
         start = 0
         while texts := client.lrange(name, start, start + AT_ONCE - 1):
             yield from texts
@@ -53,10 +54,10 @@ def _first(note: bytes) -> Any:
         return None
 
 
-def _job_id(message: Any) -> str | None:
+def _named(message: Any, field: str) -> str | None:
     try:
         found = json.loads(message) if isinstance(message, bytes) else message
-        values, named, _ = json.loads(base64.b64decode(found["body"]))
-        return str(by_name(values, named)["job_id"])
+        values, given, _ = json.loads(base64.b64decode(found["body"]))
+        return str(by_name(values, given)[field])
     except (ValueError, LookupError, TypeError):  # not one of ours
         return None

@@ -184,7 +184,7 @@ def test_a_stored_image_that_was_replaced_becomes_no_reference_for_a_newer_model
     make_active(sessions, FakeEmbedder(name="newer"))
     report = run(embedder=FakeEmbedder(name="newer"))
     assert (report.references, report.re_embedded) == (0, 0)
-    assert "is not the image that was enrolled" in report.lost[0]
+    assert "is no longer the image that it was" in report.lost[0]
 
 
 def test_a_retired_signer_is_refused_before_any_work(

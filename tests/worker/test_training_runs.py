@@ -7,10 +7,12 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from pydantic import SecretStr
 
 from storage import models, runs
@@ -159,6 +161,25 @@ def test_a_run_that_nobody_can_be_told_of_is_not_left_waiting(
     with transaction(runtime.sessions) as session:
         (left,) = runs.listed(session)
     assert left.state == "cancelled"
+    runtime.close()
+
+
+def test_a_run_that_redis_has_forgotten_is_sent_again(
+    lab: Laboratory, redis_url: str, tmp_path: Path
+) -> None:
+    runtime = lab.copy(tmp_path, broker_url=redis_url)
+    now = timedelta(0)
+    run = training_runs.request(Asked(corpora=()), runtime)
+    assert training_runs.requeue(now, runtime) == []  # it only waits its turn
+    with redis.Redis.from_url(redis_url) as broker:
+        broker.flushdb()
+        assert training_runs.requeue(timedelta(minutes=1), runtime) == []  # asked for just now
+        assert training_runs.requeue(now, runtime) == [run]
+        assert training_runs.requeue(now, runtime) == []
+        broker.flushdb()
+    with transaction(runtime.sessions) as session:
+        runs.cancel(session, run)
+    assert training_runs.requeue(now, runtime) == []
     runtime.close()
 
 

@@ -1,7 +1,8 @@
-"""`sigctl requeue`: send jobs again whose messages are lost."""
+"""`sigctl requeue`: send jobs and training runs again whose messages are lost."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -20,13 +21,13 @@ def requeue(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Send jobs to the workers again that Redis has forgotten.
+    """Send jobs and training runs to the workers again that Redis has forgotten.
 
-    Those are jobs without a decision of which nothing was heard for long and that Redis has no
-    message of. Sending a job twice is harmless: it is decided once. Without a broker the jobs are
-    decided here and now.
+    Those are jobs without a decision, and runs without an end, of which nothing was heard for long
+    and that Redis has no message of. Sending one twice is harmless: it is done once. Without a
+    broker the jobs are decided here and now.
     """
-    from worker import client
+    from worker import client, training_runs
 
     age = None if older_than is None else moments.duration(older_than)
     runtime = opening.runtime()
@@ -35,9 +36,14 @@ def requeue(
     with show.progress(hidden=json) as bar:
         bar.add_task("Sending", total=None)
         sent = client.requeue(age, settings=runtime.settings)
+        age = age or timedelta(seconds=runtime.settings.requeue_after)
+        runs = training_runs.requeue(age, runtime)
     if json:
-        show.as_json({"requeued": sent})
-    elif sent:
+        show.as_json({"requeued": sent, "training_runs": runs})
+        return
+    for run_id in runs:
+        show.say(f"Training run {run_id} was sent again.")
+    if sent:
         decided = "decided" if runtime.settings.broker_url is None else "sent again"
         show.say(f"{len(sent)} {'job was' if len(sent) == 1 else 'jobs were'} {decided}:")
         for job_id in sent:

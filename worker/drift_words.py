@@ -66,7 +66,9 @@ def inked(track: Track) -> list[str]:
         return [NO_INK]
     if basis[0] == track.baseline.basis[0]:
         return []
-    return [f"Ink is on record since {basis[0]} and is compared with what it was to {basis[-1]}."]
+    return [
+        f"Ink is on record since {basis[0]} and is compared with what it was until {basis[-1]}."
+    ]
 
 
 def calibrated(track: Track) -> list[str]:

@@ -233,7 +233,7 @@ def test_ink_has_a_baseline_of_its_own_where_older_decisions_have_none():
     (found,) = moved.findings(moved.compared(tracks))
     assert (found.measure, found.first, found.last) == (STROKE_WIDTH, "2026-W42", "2026-W44")
     assert drift_words.remarks(tracks) == [
-        "Ink is on record since 2026-W40 and is compared with what it was to 2026-W40."
+        "Ink is on record since 2026-W40 and is compared with what it was until 2026-W40."
     ]
 
 

@@ -23,6 +23,7 @@ RARE = "store_refused"
 
 UPSTREAM = """'{"branch": 7}'"""
 TERMS = """'{"nearest": 0.41, "spread": -0.02}'"""
+INK = """'{"stroke_width": 3.871, "ink_share": 0.07214, "long_side": 512}'"""
 
 # Multipliers of PRIME's field; each makes another sequence of numbers.
 WHO, KIND, SHARE, TIME = 2_654_435_761, 2_246_822_519, 3_266_489_917, 668_265_263
@@ -103,7 +104,7 @@ SELECT md5('job ' || n), {self._signer(self._who())}, {self._document()},
 INSERT INTO decisions (job_id, signer_id, document, document_sha256, decided_at, fetch_ms,
   preprocess_ms, embed_ms, total_ms, upstream, verdict, error_code, error_message, score,
   distance, threshold, reject_threshold, operating_point, distances, nearest_reference, model_id,
-  preprocessing, rule, terms)
+  preprocessing, rule, terms, ink)
 SELECT md5('job ' || n), {self._signer(self._who())}, {self._document()},
   md5('d' || n) || md5('e' || n), {self._moment("n")}, 3.5, 8.5, 11.5,
   20.0 + {_drawn(TIME)} % 80, {self._json(UPSTREAM)}, {self._verdict()},
@@ -111,7 +112,8 @@ SELECT md5('job ' || n), {self._signer(self._who())}, {self._document()},
   {self._distance()}, {self._distance()}, {_unless_error("0.5")}, {_unless_error("0.7")},
   {_unless_error("'1%'")}, {self._json(_unless_error(self._entries(), "'[]'"))},
   {_unless_error(first)}, {_unless_error(self._model())}, {_unless_error("'strokes/1 64x128'")},
-  {_unless_error("'nearest'")}, {self._json(_unless_error(TERMS))}"""
+  {_unless_error("'nearest'")}, {self._json(_unless_error(TERMS))},
+  {self._json(_unless_error(INK))}"""
 
     def _verdict(self) -> str:
         return f"""CASE WHEN {_kind()} < 900 THEN 'accept' WHEN {_kind()} < 940 THEN 'reject'

@@ -13,6 +13,7 @@ from .checkpoint import Checkpoint, build_model, load_checkpoint
 from .engine import Engine, choose_engine, cores, reference_engine
 from .errors import ModelError
 from .preprocess import MAX_PIXELS, Preprocessing, Region, preprocess
+from .questioned import Questioned, look
 from .scoring import Scoring
 from .siamese import SiameseNet
 from .specimen import Specimen, examine
@@ -42,9 +43,9 @@ DRIFT_MARGIN = 2.0
 are measured; other hands may move a little farther."""
 
 
-Decode = Callable[..., NDArray[np.float32]]
+Decode = Callable[..., Questioned]
 Examine = Callable[..., Specimen]
-"""What stands in for `preprocess` and `examine`, with their arguments, results and errors."""
+"""What stands in for `look` and `examine`, with their arguments, results and errors."""
 
 
 class Embedder:
@@ -65,7 +66,7 @@ class Embedder:
         source: str = "",
         exact: bool = False,
         lanes: int | None = None,
-        decode: Decode = preprocess,
+        decode: Decode = look,
         examine: Examine = examine,
     ) -> None:
         self.checkpoint = checkpoint
@@ -140,6 +141,17 @@ class Embedder:
         max_pixels: int = MAX_PIXELS,
     ) -> NDArray[np.float32]:
         """Document bytes -> network input (1, H, W); raises what `preprocess` raises."""
+        return self.look(data, page=page, region=region, max_pixels=max_pixels).canvas
+
+    def look(
+        self,
+        data: bytes,
+        *,
+        page: int | None = None,
+        region: Region | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Questioned:
+        """The same, with what the document's ink measures."""
         how = self.preprocessing
         return self._decode(data, how, page=page, region=region, max_pixels=max_pixels)
 
@@ -167,7 +179,7 @@ def load_embedder(
     *,
     exact: bool = False,
     lanes: int | None = None,
-    decode: Decode = preprocess,
+    decode: Decode = look,
     examine: Examine = examine,
     sha256: str | None = None,
 ) -> Embedder:

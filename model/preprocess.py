@@ -101,6 +101,11 @@ class Preprocessing:
         seen = "+xy" if self.coordinates else ""
         return f"{self.name}/{self.version} {self.height}x{self.width}{seen}"
 
+    @property
+    def finds_ink(self) -> bool:
+        """Whether ink is told from paper on the way to the canvas."""
+        return self.name == "strokes"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as the checkpoint keeps them."""
         return asdict(self)

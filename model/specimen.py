@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .ink import Mask, boxed
 from .preprocess import (
     MAX_PIXELS,
     Grey,
@@ -22,8 +23,6 @@ from .preprocess import (
     memory_errors,
     strokes_canvas,
 )
-
-Ink = NDArray[np.bool_]
 
 
 class Weight(StrEnum):
@@ -99,13 +98,13 @@ def examine(data: bytes, how: Preprocessing, *, max_pixels: int = MAX_PIXELS) ->
 def examine_grey(grey: Grey, how: Preprocessing) -> Specimen:
     """The same from a decoded grey page (H, W), uint8."""
     ink = ink_mask(grey)  # found once for both
-    canvas = strokes_canvas(ink, how) if how.name == "strokes" else from_grey(grey, how)
+    canvas = strokes_canvas(ink, how) if how.finds_ink else from_grey(grey, how)
     return Specimen(canvas=canvas, measures=measure(ink))
 
 
-def measure(ink: Ink) -> Measures:
+def measure(ink: Mask) -> Measures:
     """Measure a mask (H, W) that holds some ink."""
-    box = _boxed(ink)
+    box = boxed(ink)
     height, width = box.shape
     crossings, crossed = max(_crossings(ink), _crossings(ink.T))
     return Measures(
@@ -163,11 +162,6 @@ def _above(value: float, limits: tuple[float, float]) -> Weight | None:
     return Weight.REFUSAL if value >= refusal else Weight.WARNING if value >= warning else None
 
 
-def _boxed(ink: Ink) -> NDArray[np.uint8]:
-    left, top, width, height = cv2.boundingRect(ink.astype(np.uint8))
-    return ink[top : top + height, left : left + width].astype(np.uint8)
-
-
 def _outline(box: NDArray[np.uint8]) -> float:
     """The length of all edges in pixels; a line of any width has two."""
     paper_around = np.pad(box, 1)
@@ -175,7 +169,7 @@ def _outline(box: NDArray[np.uint8]) -> float:
     return sum(cv2.arcLength(edge, True) for edge in edges)
 
 
-def _crossings(ink: Ink) -> tuple[float, float]:
+def _crossings(ink: Mask) -> tuple[float, float]:
     """Of the first and the last row: the strokes that meet it, and that as a share of the most."""
     met = np.count_nonzero(ink[:, 1:] & ~ink[:, :-1], axis=1) + ink[:, 0]
     edge = float(max(met[0], met[-1]))

@@ -28,6 +28,7 @@ class Observation(NamedTuple):
     operating_point: str | None
     preprocess_ms: float | None
     decided_at: datetime
+    ink: dict[str, Any] | None
     upstream: dict[str, Any] | None
 
 

@@ -276,6 +276,7 @@ class Decision(Base):
 
     `threshold` is where acceptance ended and `reject_threshold` where rejection began; the latter
     and the operating point are absent where one threshold decided alone. `terms` sum to the score.
+    `ink` is what the document's ink measured (`model.ink.Ink`), failures after that included.
 
     The checks are the last guard of the rule that nothing which failed is an acceptance.
     """
@@ -336,6 +337,7 @@ class Decision(Base):
     reject_threshold: Mapped[float | None]
     operating_point: Mapped[str | None] = mapped_column(String(16))
     terms: Mapped[dict[str, Any] | None]
+    ink: Mapped[dict[str, Any] | None]
 
 
 class ShadowDecision(Base):

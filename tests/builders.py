@@ -82,6 +82,7 @@ def a_decision(job_id: str = "job-1", **fields: Any) -> Decision:
         "model_id": MODEL_ID,
         "preprocessing": "strokes/1 224x224",
         "rule": "nearest",
+        "ink": {"stroke_width": 3.75, "ink_share": 0.0625, "long_side": 512},
         "total_ms": 40.0,
     }
     return Decision(job_id=job_id, **(usual | fields))

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import BlankImage, ImageTooLarge, PageNotFound, RegionOutside, UnreadableImage
+from model.ink import Ink
 from model.preprocess import Preprocessing
+from model.questioned import Questioned
 from model.scoring import Scoring
 from model.specimen import Measures, Specimen
 
@@ -25,6 +27,8 @@ BLANK = MAGIC + b"blank"
 
 WHOLE = Measures(long=400, strokes=4, crossings=0, crossed=0, beside=0, above=0)
 """What a page measures that nothing is wrong with."""
+INKED = Ink(stroke_width=4.0, ink_share=0.08, long_side=400)
+"""What the ink of every document measures."""
 
 
 def ink(angle: float, note: str = "") -> bytes:
@@ -94,6 +98,9 @@ class FakeEmbedder:
         canvas[0, 1:, round(40 * angle) % self.preprocessing.width] = -1  # a line of its own
         canvas[0, 0, 0] = angle
         return canvas
+
+    def look(self, data: bytes, **asked: Any) -> Questioned:
+        return Questioned(canvas=self.prepare(data, **asked), ink=INKED)
 
     def examine(self, data: bytes, *, max_pixels: int = 100_000_000) -> Specimen:
         canvas = self.prepare(data, max_pixels=max_pixels)

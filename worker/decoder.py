@@ -7,8 +7,8 @@ no secret, no second open file. `worker.sandbox` starts it and speaks to it over
 its standard input:
 
     question   lengths of the description and of the document; the description in JSON; the document
-    answer     a status, the length of what follows; the grey canvas (H, W), of a specimen with its
-               measures, or a sentence
+    answer     a status, the length of what follows; the grey canvas (H, W) and behind it what was
+               measured, of a specimen or of a document's ink; or a sentence
 """
 
 from __future__ import annotations
@@ -40,12 +40,15 @@ from model.errors import (
     RegionOutside,
     UnreadableImage,
 )
-from model.preprocess import Preprocessing, preprocess, to_pixels
+from model.ink import Ink
+from model.preprocess import Preprocessing, to_pixels
+from model.questioned import look
 from model.specimen import examine
 
 QUESTION = struct.Struct("<IQ")
 ANSWER = struct.Struct("<BI")
 MEASURES = struct.Struct("<6d")
+INK = struct.Struct("<2dI")
 DONE, FAILED = 0, 255
 REFUSALS: tuple[type[ModelError], ...] = (
     UnreadableImage,
@@ -105,11 +108,16 @@ def _decoded(data: bytes, question: dict[str, Any]) -> tuple[int, bytes]:
             found = examine(data, how, **question)
             measures = MEASURES.pack(*found.measures.as_tuple())
             return DONE, to_pixels(found.canvas).tobytes() + measures
-        return DONE, to_pixels(preprocess(data, how, **question)).tobytes()
+        seen = look(data, how, **question)
+        return DONE, to_pixels(seen.canvas).tobytes() + _packed(seen.ink)
     except REFUSALS as error:
         return 1 + REFUSALS.index(type(error)), str(error).encode(errors="replace")[:SENTENCE]
     except Exception as error:
         return FAILED, type(error).__name__.encode()
+
+
+def _packed(ink: Ink | None) -> bytes:
+    return b"" if ink is None else INK.pack(ink.stroke_width, ink.ink_share, ink.long_side)
 
 
 def _answer(worker: socket.socket, status: int, body: bytes) -> None:
@@ -124,7 +132,7 @@ def _warm_up() -> None:
         compression = "tiff_lzw" if kind == "TIFF" else None
         buffer = io.BytesIO()
         Image.fromarray(page).save(buffer, kind, compression=compression)
-        preprocess(buffer.getvalue(), Preprocessing())
+        look(buffer.getvalue(), Preprocessing())
 
 
 def _fall_silent() -> None:

@@ -1,23 +1,16 @@
-"""Decisions gathered by source and period, in one pass, beside an earlier time of the same source.
-
-A signer's signatures resemble each other, so many decisions of one signer say little more than
-one. What is tested is therefore the first decision of each signer in a cell; what is shown counts
-them all.
-"""
+"""Decisions by source and period, in one pass, beside an earlier time of the same source."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from storage.observations import Observation
-from storage.tables import ERROR
+from worker.cells import DECISION, INK, OF_INK, Bins, Cell, binned
 from worker.sources import source_of
 
 ALL, OTHERS = "all sources", "other sources"
-BIN = 0.005
 ENOUGH = 100
 """A baseline takes whole periods until it has so many signers."""
 MAX_SOURCES = 500
@@ -26,72 +19,63 @@ Period = tuple[datetime, datetime]
 
 
 @dataclass(kw_only=True)
-class Cell:
-    """The decisions of one source in one period; distances are counted in bins of `BIN`.
+class Baseline:
+    """The time that a source is compared with: whole periods, named in `basis`, in one cell.
 
-    `signers` and `measured` have one decision for each signer, the first one and the first one
-    with a distance.
+    It is complete when enough signers have a first of its kind.
     """
 
-    verdicts: Counter[str] = field(default_factory=Counter)
-    codes: Counter[str] = field(default_factory=Counter)
-    points: Counter[str | None] = field(default_factory=Counter)
-    distances: Counter[int] = field(default_factory=Counter)
-    signers: Counter[str] = field(default_factory=Counter)
-    measured: Counter[int] = field(default_factory=Counter)
-    preprocess_ms: float = 0.0
-    preprocessed: int = 0
-    _seen: set[int] = field(default_factory=set, repr=False)
-    _seen_measured: set[int] = field(default_factory=set, repr=False)
+    kind: str = DECISION
+    cell: Cell = field(default_factory=Cell)
+    basis: list[str] = field(default_factory=list)
+    _fixed: bool = False
+    _complete: bool = False
 
-    def add(self, row: Observation, unit: int) -> None:
-        """Counts a decision; `unit` is the signer, or whatever else counts once."""
-        self.verdicts[row.verdict] += 1
-        if unit not in self._seen:
-            self._seen.add(unit)
-            self.signers[row.verdict] += 1
-        if row.preprocess_ms is not None:
-            self.preprocess_ms += row.preprocess_ms
-            self.preprocessed += 1
-        if row.verdict == ERROR:
-            self.codes[row.error_code or ERROR] += 1
-            return
-        self.points[row.operating_point] += 1
-        if row.distance is not None:
-            place = int(row.distance / BIN)
-            self.distances[place] += 1
-            if unit not in self._seen_measured:
-                self._seen_measured.add(unit)
-                self.measured[place] += 1
+    def takes(self, at: datetime, period: str, fixed: Period | None) -> bool:
+        """Whether a decision of that time belongs to it; they come in the order of time."""
+        if fixed is not None and at < fixed[1]:
+            self._fixed = True
+        elif not self._goes_on(period):
+            self._complete = True
+            return False
+        if period not in self.basis[-1:]:
+            self.basis.append(period)
+        return True
+
+    def _goes_on(self, period: str) -> bool:
+        if self._fixed or self._complete:
+            return False
+        # A source that is new after a fixed baseline begins its own, like one without.
+        return period in self.basis[-1:] or self.cell.units(self.kind) < ENOUGH
 
 
 @dataclass(kw_only=True)
 class Track:
-    """One source: its baseline, made of `basis` periods, and the periods after that."""
+    """One source: its baseline, and the periods after that.
+
+    Ink has a baseline of its own, since older decisions do not have it: of those with ink, the
+    first ones. The other cells count ink wherever it is.
+    """
 
     source: str
-    baseline: Cell = field(default_factory=Cell)
-    basis: list[str] = field(default_factory=list)
+    baseline: Baseline = field(default_factory=Baseline)
+    inked: Baseline = field(default_factory=lambda: Baseline(kind=INK))
     periods: dict[str, Cell] = field(default_factory=dict)
-    _fixed: bool = False
 
-    def add(self, row: Observation, unit: int, period: str, fixed: Period | None) -> None:
+    def add(
+        self, row: Observation, bins: Bins, unit: int, period: str, fixed: Period | None
+    ) -> None:
         """Counts a decision; rows come in the order of time."""
-        if self._in_baseline(row.decided_at, period, fixed):
-            if period not in self.basis[-1:]:
-                self.basis.append(period)
-            self.baseline.add(row, unit)
+        if self.baseline.takes(row.decided_at, period, fixed):
+            self.baseline.cell.add(row, bins, unit)
         else:
-            self.periods.setdefault(period, Cell()).add(row, unit)
+            self.periods.setdefault(period, Cell()).add(row, bins, unit)
+        if INK in bins and self.inked.takes(row.decided_at, period, fixed):
+            self.inked.cell.add(row, bins, unit)
 
-    def _in_baseline(self, at: datetime, period: str, fixed: Period | None) -> bool:
-        if fixed is not None and at < fixed[1]:
-            self._fixed = True
-            return True
-        if self._fixed or self.periods:
-            return False
-        # A source that is new after a fixed baseline begins its own, like one without.
-        return period in self.basis[-1:] or self.baseline.signers.total() < ENOUGH
+    def baseline_of(self, measure: str) -> Baseline:
+        """What this measure is compared with."""
+        return self.inked if measure in OF_INK else self.baseline
 
 
 def week(at: datetime) -> str:
@@ -130,7 +114,7 @@ def gathered(
             found = found if len(tracks) <= MAX_SOURCES else OTHERS
             tracks.setdefault(found, Track(source=found))
         unit = hash(row.job_id if each_decision else row.signer_id)
-        period = period_of(row.decided_at)
+        period, bins = period_of(row.decided_at), binned(row)
         for name in (ALL, found):
-            tracks[name].add(row, unit, period, baseline)
+            tracks[name].add(row, bins, unit, period, baseline)
     return tracks

@@ -2,48 +2,78 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import TypeVar
 
-from model import shifts
 from model.calibration import GENUINE_TAIL
 from storage.tables import ERROR, REJECT
-from worker.drift import ALL, BIN, Cell, Track
-from worker.moved import ACCEPTED, DISTANCE, FAILED, FEWEST, VERDICTS, Finding, same_point
+from worker.cells import BIN, DISTANCE, INK_SHARE, LONG_SIDE, STROKE_WIDTH, Cell, at
+from worker.drift import ALL, Track
+from worker.moved import ACCEPTED, FAILED, FEWEST, SHARES, VERDICTS, Finding, same_point
 
 NOTHING = "Nothing moved."
 TOO_FEW = f"Nothing can be said yet: a baseline and a period after it need {FEWEST} signers each."
+NO_INK = (
+    "No decision here has its ink on record: they are from before it was measured, or of a model "
+    "that does not look for ink."
+)
 NEARLY = 2 * BIN
+NEARLY_ONE = 0.03
+"""A factor so near to 1 is called another spread, as a distance is within `NEARLY`."""
+# What it is said of, how it moves by a factor, and how otherwise; the unit.
+INK_WORDS = {
+    STROKE_WIDTH: (
+        "the strokes of documents of {} are",
+        "as wide",
+        "spread otherwise in width",
+        "px",
+    ),
+    INK_SHARE: ("the ink of documents of {} is", "as dense in its box", "spread otherwise", "%"),
+    LONG_SIDE: ("the ink of documents of {} is", "as long", "spread otherwise in length", "px"),
+}
 Key = TypeVar("Key")
 
 
 def sentence(found: Finding) -> str:
     """The finding in plain words, with the numbers it rests on, all decisions counted."""
-    if found.measure == DISTANCE:
-        return _distance(found)
-    return _share(found)
+    if found.measure in SHARES:
+        return _share(found)
+    return _distance(found) if found.measure == DISTANCE else _ink(found)
 
 
 def remarks(tracks: Mapping[str, Track]) -> list[str]:
     """What a reader must know besides: a changed operating point, what the calibration says."""
-    track = tracks[ALL]
+    track, was = tracks[ALL], tracks[ALL].baseline.cell
     told = []
     for period, cell in track.periods.items():
-        if cell.points and track.baseline.points and not same_point(track.baseline, cell):
+        if cell.points and was.points and not same_point(was, cell):
             told.append(
                 f"From {period} on decisions were made at another operating point (was "
-                f"{_points(track.baseline)}, now {_points(cell)}): shares of verdicts are not "
+                f"{_points(was)}, now {_points(cell)}): shares of verdicts are not "
                 "compared across that."
             )
             break
-    return told + calibrated(track)
+    return told + inked(track) + calibrated(track)
+
+
+def inked(track: Track) -> list[str]:
+    """Since when ink is on record, where that is not from the beginning."""
+    basis = track.inked.basis
+    if not basis:
+        return [NO_INK]
+    if basis[0] == track.baseline.basis[0]:
+        return []
+    return [
+        f"Ink is on record since {basis[0]} and is compared with what it was until {basis[-1]}."
+    ]
 
 
 def calibrated(track: Track) -> list[str]:
     """The share rejected beside that of the genuine at calibration, where there is a band."""
-    cells = [track.baseline, *track.periods.values()]
+    cells = [track.baseline.cell, *track.periods.values()]
     verdicts = _sum(cell.verdicts for cell in cells)
     if not any(point for cell in cells for point in cell.points):
         return []
@@ -54,30 +84,49 @@ def calibrated(track: Track) -> list[str]:
     ]
 
 
-def median(distances: Counter[int]) -> float | None:
-    """The median of distances in bins, None without any."""
-    return at(distances, 0.5)
-
-
-def at(distances: Counter[int], share: float) -> float | None:
-    """A quantile of distances in bins: the middle of its bin, None without any."""
-    place = shifts.quantile(distances, share)
-    return None if place is None else (place + 0.5) * BIN
-
-
 def _distance(found: Finding) -> str:
-    now = _sum(cell.distances for cell in found.periods)
-    before, after = median(found.before.distances), median(now)
-    if before is None or after is None:  # which no test would have let through
-        return f"{_when(found)} distances of {found.source} moved."
+    before, after, total = _medians(found)
     how = f"{abs(after - before):.2f} {'farther from' if after > before else 'nearer to'}"
     if abs(after - before) < NEARLY:
         how = "with another spread around"
     return (
         f"{_when(found)} documents of {found.source} lie {how} their references than "
-        f"{_than(found)} (median {after:.2f}, was {before:.2f}; {now.total():,} decisions): "
+        f"{_than(found)} (median {after:.2f}, was {before:.2f}; {total:,} decisions): "
         "a new scanner or form?"
     )
+
+
+def _ink(found: Finding) -> str:
+    before, after, total = _medians(found)
+    what, as_much, otherwise, unit = INK_WORDS[found.measure]
+    factor = after / before
+    how = f"{round(factor, 2):g} times {as_much} as"
+    if abs(factor - 1) < NEARLY_ONE:
+        how = f"{otherwise} than"
+    then = "with all sources" if found.new else "before"
+    return (
+        f"{_when(found)} {what.format(found.source)} {how} {then} (median "
+        f"{ink_number(found.measure, after)} {unit}, was {ink_number(found.measure, before)}; "
+        f"{total:,} decisions): a new scanner or form?"
+    )
+
+
+def ink_number(measure: str, value: float | None) -> str:
+    """A number of the ink, a share in per cent; its unit stands beside it."""
+    if value is None:
+        return "-"
+    if measure == LONG_SIDE:
+        return f"{value:.0f}"
+    return f"{100 * value if measure == INK_SHARE else value:.1f}"
+
+
+def _medians(found: Finding) -> tuple[float, float, int]:
+    """Of the baseline and of all that moved, and of how many decisions that is."""
+    measure = found.measure
+    now = _sum(cell.numbers[measure] for cell in found.periods)
+    medians = (found.before.median(measure), at(now, measure, 0.5))
+    before, after = (math.nan if each is None else each for each in medians)
+    return before, after, now.total()  # without numbers there was no test
 
 
 def _share(found: Finding) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
+from model.ink import Ink
 from model.scoring import Judgement, judge
 from storage import decisions, jobs
 from storage.database import Sessions
@@ -48,6 +49,7 @@ class Progress:
 
     watch: Stopwatch = field(default_factory=Stopwatch)
     sha256: str | None = None
+    ink: Ink | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,6 +197,7 @@ def decision_of(request: VerifyRequest, progress: Progress, **columns: Any) -> D
         document=request.document,
         document_sha256=progress.sha256,
         upstream=dict(request.metadata),
+        ink=None if progress.ink is None else progress.ink.as_dict(),
         **progress.watch.columns(),
         **columns,
     )

@@ -6,24 +6,26 @@ Only what is both unlikely by chance and large enough to matter is called out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 from model import shifts
 from storage.tables import ACCEPT, ERROR, REVIEW
-from worker.drift import ALL, Cell, Track
+from worker.cells import DISTANCE, OF_INK, Cell
+from worker.drift import ALL, Track
 
 LEVEL = 0.01
 """The chance that a report on decisions which did not move calls anything out."""
 FEWEST = 30
 """Of fewer signers, in the period or in the baseline, nothing is claimed."""
-LEAST_DISTANCE = 0.1
-"""By how much the cumulative shares of distances must differ."""
+LEAST_SHIFT = 0.1
+"""By how much the cumulative shares of distances, or of numbers of the ink, must differ."""
 LEAST_SHARE = 0.02
 """By how much a share of verdicts must differ."""
 
-DISTANCE, ACCEPTED, REVIEWED, FAILED = MEASURES = ("distance", "accepted", "review", "failed")
+ACCEPTED, REVIEWED, FAILED = SHARES = ("accepted", "review", "failed")
+MEASURES = (DISTANCE, *SHARES, *OF_INK)
 VERDICTS = {ACCEPTED: ACCEPT, REVIEWED: REVIEW, FAILED: ERROR}
 
 
@@ -47,7 +49,7 @@ class Comparison:
     @property
     def moved(self) -> bool:
         """Whether it is called out."""
-        least = LEAST_DISTANCE if self.measure == DISTANCE else LEAST_SHARE
+        least = LEAST_SHARE if self.measure in SHARES else LEAST_SHIFT
         return self.p <= LEVEL and self.effect >= least
 
 
@@ -113,17 +115,19 @@ def _asked(tracks: Mapping[str, Track]) -> list[Track]:
 
 def _tests(track: Track, everything: Track) -> Iterator[Comparison]:
     for measure in MEASURES:
-        if track.basis and everything.basis and track.basis[0] > everything.basis[-1]:
-            new = _test(track.source, measure, track.basis[0], everything.baseline, track.baseline)
+        own, common = track.baseline_of(measure), everything.baseline_of(measure)
+        if own.basis and common.basis and own.basis[0] > common.basis[-1]:
+            new = _test(track.source, measure, own.basis[0], common.cell, own.cell)
             yield from (replace(test, new=True) for test in new)
         for period, cell in track.periods.items():
-            yield from _test(track.source, measure, period, track.baseline, cell)
+            if period not in own.basis:
+                yield from _test(track.source, measure, period, own.cell, cell)
 
 
 def _test(source: str, measure: str, period: str, before: Cell, now: Cell) -> Iterator[Comparison]:
     """One comparison, or none where too few signers or another operating point forbid it."""
-    ask = _distance if measure == DISTANCE else _rate(measure)
-    result = ask(before, now)
+    ask = _rate if measure in SHARES else _number
+    result = ask(measure, before, now)
     if result is not None:
         effect, p = result
         yield Comparison(
@@ -137,20 +141,18 @@ def _test(source: str, measure: str, period: str, before: Cell, now: Cell) -> It
         )
 
 
-def _distance(before: Cell, now: Cell) -> tuple[float, float] | None:
-    if min(before.measured.total(), now.measured.total()) < FEWEST:
+def _number(measure: str, before: Cell, now: Cell) -> tuple[float, float] | None:
+    was, found = before.firsts[measure], now.firsts[measure]
+    if min(was.total(), found.total()) < FEWEST:
         return None
-    return shifts.kolmogorov(before.measured, now.measured)
+    return shifts.kolmogorov(was, found)
 
 
-def _rate(measure: str) -> Callable[[Cell, Cell], tuple[float, float] | None]:
-    def ask(before: Cell, now: Cell) -> tuple[float, float] | None:
-        (was, of), (hits, total) = share(before, measure), share(now, measure)
-        if min(of, total) < FEWEST or (measure != FAILED and not same_point(before, now)):
-            return None
-        return abs(hits / total - was / of), shifts.fisher(hits, total, was, of)
-
-    return ask
+def _rate(measure: str, before: Cell, now: Cell) -> tuple[float, float] | None:
+    (was, of), (hits, total) = share(before, measure), share(now, measure)
+    if min(of, total) < FEWEST or (measure != FAILED and not same_point(before, now)):
+        return None
+    return abs(hits / total - was / of), shifts.fisher(hits, total, was, of)
 
 
 def same_point(before: Cell, now: Cell) -> bool:

@@ -16,8 +16,9 @@ class Outcome:
 
     `distances` holds {"reference": id, "distance": number} for each reference; times are ms.
     `threshold` is where acceptance ends and `reject_threshold` where rejection begins; the latter
-    is None where one threshold decides alone. `terms` are the weighted parts of the score. An
-    error has a code and a sentence and none of the numbers.
+    is None where one threshold decides alone. `terms` are the weighted parts of the score, `ink`
+    what the document's ink measures, None of those from before it was. An error has a code and a
+    sentence and none of the numbers of a comparison.
     """
 
     job_id: str
@@ -36,6 +37,7 @@ class Outcome:
     model_id: str | None
     preprocessing: str | None
     rule: str | None
+    ink: Mapping[str, float] | None
     error_code: str | None
     error_message: str | None
     fetch_ms: float | None

@@ -107,14 +107,17 @@ def _canvas(
     max_pixels: int,
     progress: Progress,
 ) -> NDArray[np.float32]:
-    """The document as the network sees it (1, H, W). `progress` learns its hash and the times."""
+    """The document as the network sees it (1, H, W).
+
+    `progress` learns its hash, what its ink measures, and the times.
+    """
     with progress.watch.stage("fetch"):
         data = images.fetch(request.document)
         progress.sha256 = hashlib.sha256(data).hexdigest()
     with progress.watch.stage("preprocess"):
-        return embedder.prepare(
-            data, page=request.page, region=request.region, max_pixels=max_pixels
-        )
+        seen = embedder.look(data, page=request.page, region=request.region, max_pixels=max_pixels)
+    progress.ink = seen.ink
+    return seen.canvas
 
 
 def _decide(

@@ -286,14 +286,14 @@ class _Retraining:
     def _embedder(self, checkpoint: Checkpoint) -> Embedder:
         """The reference arithmetic; documents are decoded where they always are."""
         from model.inference import Embedder, choose_device
-        from model.preprocess import preprocess
+        from model.questioned import look
 
         sandbox = self.runtime.sandbox
         return Embedder(
             checkpoint,
             choose_device(self.device),
             exact=True,
-            decode=preprocess if sandbox is None else sandbox.preprocess,
+            decode=look if sandbox is None else sandbox.look,
         )
 
 

@@ -190,7 +190,7 @@ class Runtime:
 
     def _prepared(self, checkpoint: Checkpoint, source: str) -> Embedder:
         from model.inference import Embedder, choose_device
-        from model.preprocess import preprocess
+        from model.questioned import look
         from model.specimen import examine
 
         settings, sandbox = self.settings, self.sandbox
@@ -200,7 +200,7 @@ class Runtime:
             source=source,
             exact=settings.precision == "float32",
             lanes=settings.cores,
-            decode=preprocess if sandbox is None else sandbox.preprocess,
+            decode=look if sandbox is None else sandbox.look,
             examine=examine if sandbox is None else sandbox.examine,
         )
         if self._serves:

@@ -23,9 +23,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import DecoderCrashed, DecodingTooLarge, DecodingTooLong, ModelError
+from model.ink import Ink
 from model.preprocess import MAX_PIXELS, Preprocessing, Region, to_range
+from model.questioned import Questioned
 from model.specimen import Measures, Specimen
-from worker.decoder import ANSWER, DONE, FAILED, MEASURES, QUESTION, REFUSALS, SENTENCE, receive
+from worker.decoder import (
+    ANSWER,
+    DONE,
+    FAILED,
+    INK,
+    MEASURES,
+    QUESTION,
+    REFUSALS,
+    SENTENCE,
+    receive,
+)
 from worker.errors import DecoderUnavailable
 
 MEMORY = 2 * 2**30
@@ -36,6 +48,7 @@ SECONDS = 20.0
 
 START = 60.0  # seconds; a quiet machine takes 0.3
 LIFE = 10_000  # documents, so that no leak of a library adds up
+NONSENSE = "The decoder's answer makes no sense."
 DECODER = (sys.executable, "-P", "-m", "worker.decoder")
 KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL")
 """What a child knows of the worker's environment, in which there may be secrets."""
@@ -77,8 +90,23 @@ class Sandbox:
         Raises what that raises; DecodingTooLong and DecoderCrashed, which are the document's fault
         as well; and DecoderUnavailable, which is not.
         """
+        return self.look(data, how, page=page, region=region, max_pixels=max_pixels).canvas
+
+    def look(
+        self,
+        data: bytes,
+        how: Preprocessing,
+        *,
+        page: int | None = None,
+        region: Region | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Questioned:
+        """The same as `model.questioned.look`; raises what `preprocess` does."""
         asked = {"how": how.as_dict(), "page": page, "region": region, "max_pixels": max_pixels}
-        return _canvas(self._ask(asked, data, how.height * how.width), how)
+        size = how.height * how.width
+        answer = self._ask(asked, data, size + (INK.size if how.finds_ink else 0))
+        ink = _ink(answer[size:]) if how.finds_ink else None
+        return Questioned(canvas=_canvas(answer[:size], how), ink=ink)
 
     def examine(self, data: bytes, how: Preprocessing, *, max_pixels: int = MAX_PIXELS) -> Specimen:
         """The same as `model.specimen.examine`; raises what `preprocess` does."""
@@ -124,6 +152,15 @@ def _canvas(pixels: bytes, how: Preprocessing) -> NDArray[np.float32]:
     return to_range(np.frombuffer(pixels, np.uint8).reshape(how.height, how.width))
 
 
+def _ink(packed: bytes) -> Ink:
+    """What the record will hold for good, and therefore must make sense."""
+    width, share, side = INK.unpack(packed)
+    found = Ink(stroke_width=width, ink_share=share, long_side=side)
+    if not found.plausible:
+        raise DecoderCrashed(NONSENSE)
+    return found
+
+
 class _Child:
     """A process of `worker.decoder`, ready for documents. Raises DecoderUnavailable."""
 
@@ -153,7 +190,7 @@ class _Child:
         return self._asked == 1
 
     def ask(self, question: bytes, data: bytes, size: int) -> bytes:
-        """The grey canvas, `size` bytes; raises what `Sandbox.preprocess` raises."""
+        """The grey canvas and what was measured, `size` bytes; raises what `preprocess` raises."""
         self._asked, self._owes = self._asked + 1, True
         deadline = time.monotonic() + self._seconds
         self._socket.settimeout(self._seconds)
@@ -169,7 +206,7 @@ class _Child:
         refused = status == FAILED or 1 <= status <= len(REFUSALS)
         if not (length == size if status == DONE else refused and length <= SENTENCE):
             self.kill()
-            raise DecoderCrashed("The decoder's answer makes no sense.")
+            raise DecoderCrashed(NONSENSE)
         body = self._receive(length, deadline)
         self._owes = False
         if status == DONE:

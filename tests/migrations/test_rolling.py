@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from migrations.upgrade import upgrade
 from storage import chain, decisions, verification
 from storage.database import make_engine, make_sessions
 from storage.seal import Keys
-from tests.builders import a_job, an_error
+from tests.builders import a_decision, a_job, an_error
 
 ROOT = Path(__file__).parents[2]
 BEFORE = "85cf9e691b12170485aca24b378773472bed60b3"
 """The last revision whose newest migration was 0004."""
+WITH_CHAIN = "a0ca1db820d7150df87801877aacdb9125d1efb2"
+"""The last revision whose newest migration was 0007."""
 
 OLD_WORK = """
 from storage import decisions, jobs, signers
@@ -78,9 +81,10 @@ def test_the_statements_of_the_release_before_work_on_the_new_schema(database_ur
     sessions.kw["bind"].dispose()
 
 
-def test_the_code_of_the_release_before_decides_on_the_new_schema(database_url, tmp_path):
+def old_code_decides(release, database_url, tmp_path):
+    """The storage of that release records the decision `old`."""
     archive = subprocess.run(
-        ["git", "archive", BEFORE, "storage"], cwd=ROOT, capture_output=True, check=False
+        ["git", "archive", release, "storage"], cwd=ROOT, capture_output=True, check=False
     )
     if archive.returncode != 0:
         pytest.skip("the history of this checkout does not reach back to the release before")
@@ -91,6 +95,27 @@ def test_the_code_of_the_release_before_decides_on_the_new_schema(database_url, 
     command = [sys.executable, "-P", "-c", program]
     done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_the_code_of_the_release_before_decides_on_the_new_schema(database_url, tmp_path):
+    old_code_decides(BEFORE, database_url, tmp_path)
     sessions = make_sessions(make_engine(database_url))
     taken_up(sessions)
+    sessions.kw["bind"].dispose()
+
+
+def test_what_the_release_before_ink_has_sealed_holds_before_and_after(
+    empty_database_url, tmp_path
+):
+    upgrade(empty_database_url, "0007")
+    old_code_decides(WITH_CHAIN, empty_database_url, tmp_path)
+    upgrade(empty_database_url)
+    sessions = make_sessions(make_engine(empty_database_url))
+    with sessions.begin() as session:
+        a_job(session, "new")
+        decisions.record(session, [a_decision("new")])
+    with sessions.begin() as session:
+        assert decisions.get(session, "old").ink is None
+        report = verification.verify(session, Keys())
+    assert (report.faults, report.unchained, report.decisions) == ([], [], 2)
     sessions.kw["bind"].dispose()

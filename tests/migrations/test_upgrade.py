@@ -9,14 +9,16 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from migrations.upgrade import current, downgrade, head, upgrade
-from storage import decisions
+from storage import decisions, verification
 from storage.database import database_errors, make_engine, make_sessions
+from storage.decisions import DecisionFilter
 from storage.errors import DatabaseUnavailable, InvalidDatabaseUrl
+from storage.seal import Keys
 from storage.tables import Base
-from tests.builders import a_job, a_review, an_embedded_reference
+from tests.builders import a_decision, a_job, a_review, an_embedded_reference
 from tests.services import free_port
 
 OURS = {table.name for table in Base.metadata.tables.values()}
@@ -151,6 +153,60 @@ def test_a_review_survives_the_way_to_the_first_release_and_back(empty_database_
     with make_sessions(engine).begin() as session:
         found = decisions.get(session, "job-1")
         assert (found.verdict, found.reject_threshold) == ("review", None)
+    engine.dispose()
+
+
+def columns(url: str) -> set[str]:
+    return on(
+        url, lambda connection: {c["name"] for c in inspect(connection).get_columns("decisions")}
+    )
+
+
+def held(sessions):
+    """The decisions, whose seals all hold."""
+    with sessions.begin() as session:
+        report = verification.verify(session, Keys())
+        assert (report.faults, report.unchained) == ([], [])
+        return {each.job_id: each for each in decisions.search(session, DecisionFilter())}
+
+
+def recorded(sessions, decision):
+    with sessions.begin() as session:
+        a_job(session, decision.job_id)
+        decisions.record(session, [decision])
+
+
+def test_ink_comes_and_goes_and_what_was_decided_without_it_is_as_it_was(empty_database_url):
+    upgrade(empty_database_url)
+    engine = make_engine(empty_database_url)
+    sessions = make_sessions(engine)
+    recorded(sessions, a_review("before", ink=None))
+    recorded(sessions, a_decision("without", ink=None))
+    before = on(empty_database_url, guards)
+    downgrade(empty_database_url, "0007")
+    assert "ink" not in columns(empty_database_url)
+    assert on(empty_database_url, guards) == before
+    upgrade(empty_database_url)
+    assert on(empty_database_url, guards) == before
+    assert {each.ink for each in held(sessions).values()} == {None}
+    engine.dispose()
+
+
+def test_a_downgrade_leaves_the_ink_that_seals_rest_on(empty_database_url):
+    upgrade(empty_database_url)
+    engine = make_engine(empty_database_url)
+    sessions = make_sessions(engine)
+    recorded(sessions, a_decision("with"))
+    recorded(sessions, a_decision("without", ink=None))
+    for _ in range(2):
+        downgrade(empty_database_url, "0007")
+        assert current(empty_database_url) == "0007"
+        upgrade(empty_database_url)
+        found = held(sessions)
+        assert found["with"].ink == a_decision().ink
+        assert found["without"].ink is None
+    with pytest.raises(DBAPIError, match="append-only"), engine.begin() as wrong:
+        wrong.execute(text("update decisions set ink = null"))
     engine.dispose()
 
 

@@ -73,6 +73,13 @@ def test_documents_become_unit_vectors_by_way_of_a_canvas(case: Case) -> None:
     np.testing.assert_allclose(embedder.embed(np.stack(canvases)), vectors, atol=1e-5)
 
 
+def test_a_look_gives_the_same_canvas_and_what_the_ink_measures(case: Case) -> None:
+    found = case.embedder.look(case.documents[0], page=1, region=(0, 0, 200, 200))
+    canvas = case.embedder.prepare(case.documents[0], page=1, region=(0, 0, 200, 200))
+    np.testing.assert_array_equal(found.canvas, canvas)
+    assert found.ink.plausible
+
+
 def test_the_same_document_is_embedded_alike(case: Case) -> None:
     first, second = (
         case.embedder.embed([case.embedder.prepare(case.documents[0])])[0] for _ in range(2)

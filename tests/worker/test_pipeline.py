@@ -18,7 +18,7 @@ from storage.database import Sessions
 from storage.errors import DatabaseUnavailable, JobConflict, ModelChanged, StoreUnavailable
 from storage.reference_cache import ReferenceCache
 from storage.tables import Decision, Job
-from tests.fakes import BLANK, FakeEmbedder, Trouble, ink
+from tests.fakes import BLANK, INKED, FakeEmbedder, Trouble, ink
 from tests.worker.conftest import Desk, make_active
 from worker.enrolment import enroll
 from worker.ledger import Ledger
@@ -74,6 +74,7 @@ def test_a_genuine_document_is_accepted_and_all_its_grounds_are_recorded(
     assert outcome.nearest_reference == ids[1]
     assert outcome.model_id == embedder.model_id
     assert (outcome.preprocessing, outcome.rule) == ("strokes/1 224x224", "nearest")
+    assert outcome.ink == INKED.as_dict()
     assert outcome.document_sha256 == hashlib.sha256(ink(0.3)).hexdigest()
     assert outcome.upstream == {"branch": 12}
     assert outcome.error_code is None
@@ -426,8 +427,17 @@ def test_the_times_of_the_stages_that_ran_are_recorded_with_a_failure(
     assert outcome.error_code == BlankImage.code
     assert outcome.fetch_ms is not None
     assert outcome.preprocess_ms is not None
+    assert outcome.ink is None
     assert outcome.embed_ms is None
     assert outcome.total_ms is not None
+
+
+def test_the_ink_is_recorded_with_a_failure_that_comes_after_it_was_measured(
+    run: Verify, ada: str, desk: Desk
+) -> None:
+    outcome = run(asked(desk.put("a.png", ink(0)), signer_id="nobody"))
+    assert outcome.error_code == "unknown_signer"
+    assert outcome.ink == INKED.as_dict()
 
 
 def test_failing_a_job_without_a_row_makes_the_row(sessions: Sessions) -> None:

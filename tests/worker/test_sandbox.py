@@ -33,6 +33,7 @@ from model.errors import (
     UnreadableImage,
 )
 from model.preprocess import Preprocessing, preprocess
+from model.questioned import look
 from model.specimen import examine
 from storage.tables import Job
 from tests.model.test_preprocess import encoded, png
@@ -103,6 +104,8 @@ def decoders(parent: int | None = None) -> list[psutil.Process]:
     return [child for child in found if any("decoder" in word for word in child.cmdline())]
 
 
+NO_INK = ("0, 0.1, 400", "4, 1.5, 400", "float('nan'), 0.1, 400", "4, 0.1, 3", "4, -0.1, 400")
+
 # The same results
 
 
@@ -120,6 +123,12 @@ def test_page_region_and_the_canvas_of_the_model_are_observed(make, grey):
     for how in (HOW, Preprocessing(), Preprocessing(name="seed_grey", height=32, width=32)):
         found = sandbox.preprocess(data, how, **asked)
         np.testing.assert_array_equal(found, preprocess(data, how, **asked))
+
+
+def test_the_ink_of_a_document_measures_the_same_as_in_the_process_itself(make, document):
+    sandbox = make()
+    assert sandbox.look(document, HOW).ink == look(document, HOW).ink
+    assert sandbox.look(document, Preprocessing(name="seed_grey")).ink is None
 
 
 @pytest.mark.parametrize(
@@ -181,7 +190,7 @@ def test_a_page_beyond_the_memory_fails_with_a_code_and_the_decoder_lives(make, 
 
 
 def test_an_error_that_nobody_foresaw_has_a_code_as_well(trapped):
-    broken = b"!decoder.preprocess = lambda *_, **__: {}[1]"
+    broken = b"!decoder.look = lambda *_, **__: {}[1]"
     with pytest.raises(DecoderCrashed, match="an unforeseen way"):
         trapped().preprocess(broken, HOW)
 
@@ -229,7 +238,7 @@ def test_an_answer_that_somebody_was_interrupted_in_waiting_for_goes_to_nobody_e
     before = signal.signal(signal.SIGUSR1, interrupt)
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
     with pytest.raises(Interrupted):
-        sandbox.preprocess(b"!time.sleep(0.6); answer = 0, bytes(64 * 96)", HOW)
+        sandbox.preprocess(b"!time.sleep(0.6); answer = 0, bytes(64 * 96 + 20)", HOW)
     signal.signal(signal.SIGUSR1, before)
     time.sleep(0.5)
     np.testing.assert_array_equal(sandbox.preprocess(document, HOW), canvas)
@@ -243,6 +252,7 @@ def test_an_answer_that_somebody_was_interrupted_in_waiting_for_goes_to_nobody_e
     [
         "answer = 0, b'short'",
         "answer = 0, bytes(64 * 96 + 1)",
+        *(f"answer = 0, bytes(64 * 96) + decoder.INK.pack({ink})" for ink in NO_INK),
         "answer = 99, b'no such status'",
         "answer = 1, b'x' * 100_000",
         "os.write(0, decoder.ANSWER.pack(0, 2**32 - 1))",
@@ -438,6 +448,8 @@ def test_a_bomb_is_an_error_on_record_and_the_next_is_decided_whatever_its_name(
         "decoding_too_large",
     )
     assert verdicts["genuine"].verdict == "accept"
+    assert verdicts["bomb"].ink is None
+    assert verdicts["genuine"].ink == look(document, HOW).ink.as_dict()
     runtime.close()
     assert decoders() == []
 

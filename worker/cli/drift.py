@@ -60,7 +60,7 @@ def drift(
     plot: Annotated[Path | None, typer.Option(help="Draw it here.", metavar="FILE.png")] = None,
     json: Json = False,
 ) -> None:
-    """Say whether distances, verdicts and failures moved, by source and period.
+    """Say whether distances, verdicts, failures and ink moved, by source and period.
 
     Decisions of one model are compared with an earlier time of the same model and source. What is
     called out is unlikely by chance and large enough to matter; docs/drift.md tells the tests.
@@ -70,7 +70,7 @@ def drift(
 
     bounds = None if baseline is None else _period(baseline)
     model_id, tracks = _gathered(since, until, by, bounds, signer, source, source_field, model)
-    if not tracks[ALL].basis:
+    if not tracks[ALL].baseline.basis:
         raise CommandError("No decision matches.")
     tests = moved.compared(tracks)
     found = moved.findings(tests)
@@ -137,6 +137,8 @@ def _tell(model_id: str, tracks: Mapping[str, Track], found: Sequence[Finding], 
         show.table(
             drift_report.COLUMNS, drift_report.rows(tracks[name]), title=f"{show.plain(name)}"
         )
+        if ink := drift_report.ink_rows(tracks[name]):
+            show.table(drift_report.INK_COLUMNS, ink, title=f"{show.plain(name)}, ink")
     for line in drift_words.remarks(tracks):
         show.say(line)
     _count(model_id, tracks, tests)

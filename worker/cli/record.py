@@ -31,6 +31,7 @@ FIELDS = (
     "distances",
     "model_id",
     "preprocessing",
+    "ink",
     "error_code",
     "error_message",
     *TIMES,
@@ -119,6 +120,7 @@ def everything(decision: Decision | Outcome, nearest: str | None) -> dict[str, o
         "model": show.short(decision.model_id),
         "preprocessing": decision.preprocessing,
         "rule": decision.rule,
+        "ink": ink(decision),
         "time": ", ".join(spent) or None,
         "metadata": metadata,
     }
@@ -141,6 +143,14 @@ def thresholds(decision: Decision | Outcome) -> str | None:
     return (
         f"accept below {accept}, reject from {reject} (operating point {decision.operating_point})"
     )
+
+
+def ink(decision: Decision | Outcome) -> str | None:
+    """What the document's ink measures, as `model.ink.Ink` has it."""
+    if decision.ink is None:
+        return None
+    width, share, side = (decision.ink[name] for name in ("stroke_width", "ink_share", "long_side"))
+    return f"strokes {width:.1f} px wide, {100 * share:.1f} % of a box {side:,} px long"
 
 
 def reason(decision: Decision | Outcome) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,9 @@ def test_a_decision_is_shown_with_all_it_rests_on(sigctl: Sigctl, decided: str) 
     assert done.code == 0
     for words in ("verdict reject", "rule nearest", 'metadata {"branch": "12"}', "deliveries 1"):
         assert words in done.text
+    assert re.search(r"ink strokes \d\.\d px wide, \d+\.\d % of a box \d+ px long", done.text)
     found = sigctl("audit", "show", "job-reject", "--json").json
+    assert set(found["decision"]["ink"]) == {"stroke_width", "ink_share", "long_side"}
     assert tuple(found["decision"]) == FIELDS
     assert found["job"]["status"] == "done"
     reason = sigctl("audit", "show", "job-error").text

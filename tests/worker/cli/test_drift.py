@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,13 +20,22 @@ from tests.conftest import Databases
 from tests.worker.cli.conftest import Sigctl
 from tests.worker.test_drift import made_up
 from worker.cli.exits import Exit
+from worker.drift_words import NO_INK
 
 OTHER = digest("the model before")
 
 
-@pytest.fixture(scope="module", params=[0.0, 0.1], ids=["calm", "moved"])
-def shift(request: pytest.FixtureRequest) -> float:
-    return float(request.param)
+MOVES: dict[str, dict[str, Any]] = {
+    "calm": {},
+    "moved": {"shift": 0.1},
+    "scanner": {"factors": (1.4, 1, 1)},
+}
+
+
+@pytest.fixture(scope="module", params=MOVES)
+def moves(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What moves at the second branch: nothing, its distances, or the width of its strokes."""
+    return MOVES[str(request.param)]
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -33,21 +43,21 @@ def made_record(
     request: pytest.FixtureRequest,
     sqlite_template: Path,
     tmp_path_factory: pytest.TempPathFactory,
-    shift: float,
+    moves: dict[str, Any],
 ) -> Iterator[str]:
     """The database of `recorded`, which tests only read and therefore share."""
     if request.param == "sqlite":
         path = shutil.copy(sqlite_template, tmp_path_factory.mktemp("record") / "sigctl.db")
-        yield _filled(f"sqlite:///{path}", shift)
+        yield _filled(f"sqlite:///{path}", moves)
     else:
         databases: Databases = request.getfixturevalue("databases")
         url = databases.lend()
-        yield _filled(url, shift)
+        yield _filled(url, moves)
         databases.take_back(url)
 
 
-def _filled(url: str, shift: float) -> str:
-    made = [_decision(row) for row in made_up(1, shift=shift)]
+def _filled(url: str, moves: dict[str, Any]) -> str:
+    made = [_decision(row) for row in made_up(1, **moves)]
     made += [_decision(row, before=True) for row in made_up(2, shift=0.3) if row.distance]
     engine = make_engine(url)
     with make_sessions(engine).begin() as session:
@@ -80,22 +90,28 @@ def _decision(row, before: bool = False) -> Decision:
     if row.distance is not None:
         values |= {"score": row.distance, "threshold": 0.5, "model_id": MODEL_ID}
     if before:
-        values |= {"job_id": f"old-{row.job_id}", "model_id": OTHER}
+        values |= {"job_id": f"old-{row.job_id}", "model_id": OTHER, "ink": None}
         values["decided_at"] -= timedelta(days=100)
     return Decision(**values)
 
 
 def test_a_shift_is_said_and_drawn_and_calm_is_said_as_well(
-    sigctl: Sigctl, recorded: str, here: Path, shift: float
+    sigctl: Sigctl, recorded: str, here: Path, moves: dict[str, Any]
 ) -> None:
     done = sigctl("audit", "drift", "--plot", "drift.png")
     assert done.code == 0, done.text
     lines = done.out.splitlines()
     assert max(len(line) for line in lines if "decisions)" not in line) <= 100
-    assert "prep ms" in done.out
-    if shift:
+    assert "prep ms" in done.text
+    assert "stroke width px ink share % long side px" in done.text
+    if moves:
         first = done.out.splitlines()[0]
-        assert first.startswith("Since 2026-W42 documents of s3://scans/branch-12 lie 0.")
+        what = "documents of s3://scans/branch-12 lie 0."
+        if "factors" in moves:
+            what = (
+                "the strokes of documents of s3://scans/branch-12 are 1.4 times as wide as before"
+            )
+        assert first.startswith(f"Since 2026-W42 {what}")
         assert "branch-11" not in done.text
     else:
         assert done.out.startswith("Nothing moved.\n")
@@ -103,17 +119,25 @@ def test_a_shift_is_said_and_drawn_and_calm_is_said_as_well(
     with Image.open(here / "drift.png") as picture:
         assert picture.format == "PNG"
         assert len(np.unique(np.asarray(picture.convert("L")))) > 20
-        assert picture.height > 300 * (2 if shift else 1)
+        assert picture.height > 300 * (2 if moves else 1)
 
 
-def test_programs_read_the_same_as_json(sigctl: Sigctl, recorded: str, shift: float) -> None:
+def test_programs_read_the_same_as_json(
+    sigctl: Sigctl, recorded: str, moves: dict[str, Any]
+) -> None:
     found = sigctl("audit", "drift", "--json").json
-    assert found["moved"] is bool(shift)
+    assert found["moved"] is bool(moves)
     assert found["model_id"] == MODEL_ID
     assert set(found["sources"]) == {"all sources", "s3://scans/branch-11", "s3://scans/branch-12"}
     total = sum(cell["decisions"] for cell in found["sources"]["all sources"])
-    assert total == len(list(made_up(1, shift=shift)))
-    if shift:
+    assert total == len(list(made_up(1, **moves)))
+    widths = [cell["ink"]["stroke_width"] for cell in found["sources"]["s3://scans/branch-12"]]
+    assert widths[0]["median"] == pytest.approx(3.7, rel=0.1)
+    assert sum(widths[0]["histogram"].values()) == widths[0]["decisions"] > 200
+    if moves:
+        assert {each["measure"] for each in found["findings"]} == (
+            {"stroke_width"} if "factors" in moves else {"distance", "accepted"}
+        )
         assert {each["source"] for each in found["findings"]} == {"s3://scans/branch-12"}
         assert found["findings"][0]["p"] <= found["level"]
         assert found["sentences"] == [each["sentence"] for each in found["findings"]]
@@ -121,7 +145,7 @@ def test_programs_read_the_same_as_json(sigctl: Sigctl, recorded: str, shift: fl
         assert found["sentences"] == ["Nothing moved."]
 
 
-@pytest.mark.parametrize("shift", [0.1], indirect=True, scope="module")
+@pytest.mark.parametrize("moves", ["moved"], indirect=True, scope="module")
 def test_sources_signers_models_and_periods_can_be_chosen(sigctl: Sigctl, recorded: str) -> None:
     def asked(*options: str):
         return sigctl("audit", "drift", "--json", *options).json
@@ -134,7 +158,8 @@ def test_sources_signers_models_and_periods_can_be_chosen(sigctl: Sigctl, record
         False,
         {"all sources", "s3://scans/branch-11"},
     )
-    assert asked("--model", OTHER[:8])["model_id"] == OTHER
+    before = asked("--model", OTHER[:8])
+    assert (before["model_id"], before["remarks"]) == (OTHER, [NO_INK])  # from before ink
     days = asked("--by", "day", "--until", "2026-09-20")["sources"]["all sources"]
     assert days[-1]["period"] == "2026-09-18"
     since = asked("--since", "2026-10-12")
@@ -145,7 +170,7 @@ def test_sources_signers_models_and_periods_can_be_chosen(sigctl: Sigctl, record
     assert few["sentences"][0].startswith("Nothing can be said yet")
 
 
-@pytest.mark.parametrize("shift", [0.0], indirect=True, scope="module")
+@pytest.mark.parametrize("moves", ["calm"], indirect=True, scope="module")
 def test_what_makes_no_sense_is_one_sentence(sigctl: Sigctl, recorded: str) -> None:
     for *options, words in (
         ("--baseline", "2026-09-07", "is not a period such as"),

@@ -1,0 +1,46 @@
+"""A document as it is verified: the network's input, and what its ink measures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .ink import Ink, measure_ink
+from .preprocess import (
+    MAX_PIXELS,
+    Preprocessing,
+    Region,
+    crop_region,
+    decode_grey,
+    from_grey,
+    ink_mask,
+    memory_errors,
+    strokes_canvas,
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Questioned:
+    """The network's input (1, H, W); `ink` is None where preprocessing does not look for ink."""
+
+    canvas: NDArray[np.float32]
+    ink: Ink | None
+
+
+def look(
+    data: bytes,
+    how: Preprocessing,
+    *,
+    page: int | None = None,
+    region: Region | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Questioned:
+    """The canvas of `preprocess` to the bit, with what the ink measures; raises the same."""
+    with memory_errors():
+        grey = decode_grey(data, page=page, max_pixels=max_pixels)
+        if region is not None:
+            grey = crop_region(grey, region)
+        if not how.finds_ink:
+            return Questioned(canvas=from_grey(grey, how), ink=None)
+        mask = ink_mask(grey)  # found once for both
+        return Questioned(canvas=strokes_canvas(mask, how), ink=measure_ink(mask))

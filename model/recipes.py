@@ -93,7 +93,7 @@ PLACES = replace(
     head="places",
     disguise=Disguise(mirror=0.45, bend=0.7, window=0.3, splice=0.35),
     descriptor_epochs=0,
-    epochs=8,
+    epochs=32,
     learning_rate=4e-4,
     warmup_steps=100,
     generated=0,

@@ -93,9 +93,12 @@ def test_the_figures_stand_beside_those_of_the_shipped_checkpoint(
     assert code in (0, 1)  # 1: two steps teach too little for the gates
     assert shipped.read_bytes() == before
     reached = load_checkpoint(tmp_path / "runs/reproduced/shipped.pt")
-    first = load_checkpoint(tmp_path / "runs/reproduced/first.pt")
-    assert reached.provenance["start"] == first.sha256
-    assert (first.head, reached.head) == ("seed", "views")
+    first, second = (
+        load_checkpoint(tmp_path / f"runs/reproduced/{name}.pt") for name in ("first", "second")
+    )
+    assert second.provenance["start"] == first.sha256
+    assert reached.provenance["start"] == second.sha256
+    assert (first.head, second.head, reached.head) == ("seed", "views", "views")
     assert {name.split("/")[0] for name in reached.provenance["train_writers"]} == set(
         reproduce.SOURCES
     )

@@ -340,7 +340,7 @@ def test_a_recipe_is_read_back_from_a_checkpoint_and_refined_is_shorter_and_gent
     plain = json.loads(json.dumps(PLACES.as_dict()))
     assert from_dict(plain) == PLACES
     gentle = refined(PLACES)
-    assert (gentle.epochs, gentle.learning_rate) == (4, 1e-4)
+    assert (gentle.epochs, gentle.learning_rate) == (PLACES.epochs / 2, PLACES.learning_rate / 4)
     with pytest.raises(TrainingError, match="cannot be followed by this release"):
         from_dict({**plain, "colour": 1})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from contextlib import AbstractContextManager, nullcontext
-from datetime import timedelta
 from typing import Any
 
 from celery import Task, shared_task, signals
@@ -80,10 +79,9 @@ def retrain(self: Task, *values: Any, **named: Any) -> None:
 @shared_task(name=REQUEUE_TASK)  # type: ignore[untyped-decorator]
 def requeue() -> None:
     """Send again what has waited too long; the beat schedule calls this."""
-    runtime = get_runtime()
     try:
         sent = client.requeue()
-        runs = training_runs.requeue(timedelta(seconds=runtime.settings.requeue_after), runtime)
+        runs = training_runs.requeue(get_runtime())
     except BrokerUnavailable as error:
         log.warning("requeue_failed", reason=str(error))
     else:

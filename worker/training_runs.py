@@ -75,13 +75,16 @@ def request(asked: Asked, runtime: Runtime) -> str:
     return run_id
 
 
-def requeue(age: timedelta, runtime: Runtime) -> list[str]:
-    """Send again the runs that nothing was heard of for `age` and that the broker has forgotten.
+def requeue(runtime: Runtime, older_than: timedelta | None = None) -> list[str]:
+    """Send again the runs that nothing was heard of for so long and that the broker has forgotten.
 
-    Returns their ids, oldest first. Sent twice, a run is done once. Raises BrokerUnavailable.
+    The default is SIGCTL_REQUEUE_AFTER. Returns their ids, oldest first. Sent twice, a run is done
+    once. Raises BrokerUnavailable.
     """
+    if older_than is None:
+        older_than = timedelta(seconds=runtime.settings.requeue_after)
     with transaction(runtime.sessions) as session:
-        unheard = runs.unheard(session, age)
+        unheard = runs.unheard(session, older_than)
     if not unheard or runtime.settings.broker_url is None:
         return []
     from worker.app import make_app, queues

@@ -170,16 +170,16 @@ def test_a_run_that_redis_has_forgotten_is_sent_again(
     runtime = lab.copy(tmp_path, broker_url=redis_url)
     now = timedelta(0)
     run = training_runs.request(Asked(corpora=()), runtime)
-    assert training_runs.requeue(now, runtime) == []  # it only waits its turn
+    assert training_runs.requeue(runtime, now) == []  # it only waits its turn
     with redis.Redis.from_url(redis_url) as broker:
         broker.flushdb()
-        assert training_runs.requeue(timedelta(minutes=1), runtime) == []  # asked for just now
-        assert training_runs.requeue(now, runtime) == [run]
-        assert training_runs.requeue(now, runtime) == []
+        assert training_runs.requeue(runtime, timedelta(minutes=1)) == []  # asked for just now
+        assert training_runs.requeue(runtime, now) == [run]
+        assert training_runs.requeue(runtime, now) == []
         broker.flushdb()
     with transaction(runtime.sessions) as session:
         runs.cancel(session, run)
-    assert training_runs.requeue(now, runtime) == []
+    assert training_runs.requeue(runtime, now) == []
     runtime.close()
 
 

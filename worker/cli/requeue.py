@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -36,8 +35,7 @@ def requeue(
     with show.progress(hidden=json) as bar:
         bar.add_task("Sending", total=None)
         sent = client.requeue(age, settings=runtime.settings)
-        age = age or timedelta(seconds=runtime.settings.requeue_after)
-        runs = training_runs.requeue(age, runtime)
+        runs = training_runs.requeue(runtime, age)
     if json:
         show.as_json({"requeued": sent, "training_runs": runs})
         return

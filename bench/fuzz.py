@@ -146,7 +146,7 @@ def run(
     def decode(mutant: Mutant) -> Decoded:
         began = time.monotonic()
         try:
-            canvas = sandbox.preprocess(mutant.data, claims.preprocessing)
+            canvas = sandbox.look(mutant.data, claims.preprocessing).canvas
         except (ModelError, StorageError) as error:
             seconds = time.monotonic() - began
             return Decoded(mutant=mutant, seconds=seconds, code=error.code)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -23,9 +23,11 @@ from model.cache import CachedImages
 from model.checkpoint import build_model, load_checkpoint
 from model.dataset import Signer, scan_dataset
 from model.inference import choose_device
+from model.lineage import lineage_of
 from model.sampling import Writer, writers_of
 from model.scoring import Scoring
 from worker.cli import show
+from worker.cli.options import DEFAULT_CACHE
 
 PARTS = ("centre_weight", "spread_weight", "cohort_weight")
 CANNOT = 2
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table for each number of references."""
     options = _options(arguments)
     checkpoint = load_checkpoint(options.checkpoint)
-    corpora = list(_corpora(options.data, checkpoint.provenance.get("development_writers", ())))
+    corpora = list(_corpora(options.data, lineage_of(checkpoint.provenance).tuning))
     if not corpora:
         show.say("--data holds none of the checkpoint's development writers.", stderr=True)
         return CANNOT
@@ -56,12 +58,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     default = Path("checkpoints/siamese_vision_mamba_tiny.pt")
     parser.add_argument("--data", type=Path, required=True, help="the folder of the corpora")
     parser.add_argument("--checkpoint", type=Path, default=default)
-    parser.add_argument("--cache", type=Path, default=Path(".cache/sigctl"))
+    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
     parser.add_argument("--device", default="auto")
     return parser.parse_args(arguments)
 
 
-def _corpora(data: Path, names: Sequence[str]) -> Iterator[list[Signer]]:
+def _corpora(data: Path, names: Collection[str]) -> Iterator[list[Signer]]:
     """The signers of these names, corpus by corpus."""
     for corpus in sorted({name.rpartition("/")[0] for name in names}):
         if (data / corpus).is_dir():

@@ -128,10 +128,13 @@ def preprocess(
     BlankImage.
     """
     with memory_errors():
-        grey = decode_grey(data, page=page, max_pixels=max_pixels)
-        if region is not None:
-            grey = crop_region(grey, region)
-        return from_grey(grey, how)
+        return from_grey(decode_part(data, page, region, max_pixels), how)
+
+
+def decode_part(data: bytes, page: int | None, region: Region | None, max_pixels: int) -> Grey:
+    """The part of a scan that is looked at, grey (H, W), uint8: a page, or a region of it."""
+    grey = decode_grey(data, page=page, max_pixels=max_pixels)
+    return grey if region is None else crop_region(grey, region)
 
 
 @contextmanager
@@ -150,9 +153,9 @@ def memory_errors() -> Iterator[None]:
 
 def from_grey(grey: Grey, how: Preprocessing) -> NDArray[np.float32]:
     """The same from a decoded grey page (H, W), uint8."""
-    if how.name == "seed_grey":
-        return _seed_canvas(grey, how)
-    return strokes_canvas(ink_mask(grey), how)
+    if how.finds_ink:
+        return strokes_canvas(ink_mask(grey), how)
+    return _seed_canvas(grey, how)
 
 
 def decode_grey(data: bytes, *, page: int | None = None, max_pixels: int = MAX_PIXELS) -> Grey:

@@ -10,8 +10,7 @@ from .preprocess import (
     MAX_PIXELS,
     Preprocessing,
     Region,
-    crop_region,
-    decode_grey,
+    decode_part,
     from_grey,
     ink_mask,
     memory_errors,
@@ -37,9 +36,7 @@ def look(
 ) -> Questioned:
     """The canvas of `preprocess` to the bit, with what the ink measures; raises the same."""
     with memory_errors():
-        grey = decode_grey(data, page=page, max_pixels=max_pixels)
-        if region is not None:
-            grey = crop_region(grey, region)
+        grey = decode_part(data, page, region, max_pixels)
         if not how.finds_ink:
             return Questioned(canvas=from_grey(grey, how), ink=None)
         mask = ink_mask(grey)  # found once for both

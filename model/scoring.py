@@ -66,8 +66,7 @@ class Scoring:
 
     def __post_init__(self) -> None:
         tables = (self.thresholds, self.reject, *self.accept.values())
-        numbers = [self.centre_weight, self.spread_weight, self.population_spread, self.prior]
-        numbers.append(self.cohort_weight)
+        numbers = [*self._weights().values(), self.population_spread, self.prior]
         numbers += [threshold for table in tables for threshold in table.values()]
         if not self.thresholds or not all(map(math.isfinite, numbers)):
             raise CheckpointError("The scoring rule needs finite coefficients and a threshold.")
@@ -104,12 +103,15 @@ class Scoring:
     @property
     def rule(self) -> str:
         """The rule's name, as the record keeps it."""
-        weights = {
+        return "-".join(["nearest", *(name for name, weight in self._weights().items() if weight)])
+
+    def _weights(self) -> dict[str, float]:
+        """By what the rule's name calls them."""
+        return {
             "centre": self.centre_weight,
             "offset": self.spread_weight,
             "cohort": self.cohort_weight,
         }
-        return "-".join(["nearest", *(name for name, weight in weights.items() if weight)])
 
     def threshold_for(self, references: int) -> float:
         """The balanced threshold, fitted at the largest number of references the signer has."""

@@ -76,22 +76,6 @@ class Sandbox:
         for _ in range(children):
             self._places.put(None)
 
-    def preprocess(
-        self,
-        data: bytes,
-        how: Preprocessing,
-        *,
-        page: int | None = None,
-        region: Region | None = None,
-        max_pixels: int = MAX_PIXELS,
-    ) -> NDArray[np.float32]:
-        """The same as `model.preprocess.preprocess`, which is what a child runs.
-
-        Raises what that raises; DecodingTooLong and DecoderCrashed, which are the document's fault
-        as well; and DecoderUnavailable, which is not.
-        """
-        return self.look(data, how, page=page, region=region, max_pixels=max_pixels).canvas
-
     def look(
         self,
         data: bytes,
@@ -101,7 +85,11 @@ class Sandbox:
         region: Region | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Questioned:
-        """The same as `model.questioned.look`; raises what `preprocess` does."""
+        """The same as `model.questioned.look`, which is what a child runs.
+
+        Raises what that raises; DecodingTooLong and DecoderCrashed, which are the document's fault
+        as well; and DecoderUnavailable, which is not.
+        """
         asked = {"how": how.as_dict(), "page": page, "region": region, "max_pixels": max_pixels}
         size = how.height * how.width
         answer = self._ask(asked, data, size + (INK.size if how.finds_ink else 0))
@@ -109,7 +97,7 @@ class Sandbox:
         return Questioned(canvas=_canvas(answer[:size], how), ink=ink)
 
     def examine(self, data: bytes, how: Preprocessing, *, max_pixels: int = MAX_PIXELS) -> Specimen:
-        """The same as `model.specimen.examine`; raises what `preprocess` does."""
+        """The same as `model.specimen.examine`; raises what that does, and what `look` adds."""
         asked = {"how": how.as_dict(), "max_pixels": max_pixels, "measured": True}
         size = how.height * how.width
         answer = self._ask(asked, data, size + MEASURES.size)
@@ -190,7 +178,7 @@ class _Child:
         return self._asked == 1
 
     def ask(self, question: bytes, data: bytes, size: int) -> bytes:
-        """The grey canvas and what was measured, `size` bytes; raises what `preprocess` raises."""
+        """The grey canvas and what was measured, `size` bytes; raises what `look` raises."""
         self._asked, self._owes = self._asked + 1, True
         deadline = time.monotonic() + self._seconds
         self._socket.settimeout(self._seconds)

@@ -30,7 +30,7 @@ FATES = {"unreadable_image", "blank_image", "image_too_large", "decoding_too_lar
 def fate_of(data: bytes, sandbox: Sandbox) -> str:
     """The code, or "decided" for a canvas that the network can take."""
     try:
-        canvas = sandbox.preprocess(data, Preprocessing())
+        canvas = sandbox.look(data, Preprocessing()).canvas
     except ModelError as error:
         return error.code
     sound = canvas.shape == (1, 224, 224) and np.abs(canvas).max() <= 1

@@ -30,7 +30,7 @@ def sandbox() -> Iterator[Sandbox]:
 @pytest.fixture(scope="module")
 def decoder(sandbox) -> psutil.Process:
     """The one child of the sandbox, as it was before any hostile file."""
-    sandbox.preprocess(saved(SIGNATURE), HOW)
+    sandbox.look(saved(SIGNATURE), HOW)
     (child,) = (c for c in psutil.Process().children() if "worker.decoder" in c.cmdline())
     return child
 
@@ -38,7 +38,7 @@ def decoder(sandbox) -> psutil.Process:
 def fate(sandbox: Sandbox, data: bytes, **asked) -> str | None:
     """The code of the failure, or None for a canvas."""
     try:
-        sandbox.preprocess(data, HOW, **asked)
+        sandbox.look(data, HOW, **asked)
     except ModelError as error:
         return error.code
     return None

@@ -112,7 +112,7 @@ NO_INK = ("0, 0.1, 400", "4, 1.5, 400", "float('nan'), 0.1, 400", "4, 0.1, 3", "
 def test_every_kind_of_scan_gives_the_same_canvas_as_in_the_process_itself(make, grey):
     sandbox = make()
     for kind, data in written(grey).items():
-        found = sandbox.preprocess(data, HOW)
+        found = sandbox.look(data, HOW).canvas
         assert np.array_equal(found, preprocess(data, HOW)), kind
 
 
@@ -121,7 +121,7 @@ def test_page_region_and_the_canvas_of_the_model_are_observed(make, grey):
     data = encoded(blank, "TIFF", save_all=True, append_images=[Image.fromarray(grey)])
     asked = {"page": 2, "region": (10, 10, 300, 200)}
     for how in (HOW, Preprocessing(), Preprocessing(name="seed_grey", height=32, width=32)):
-        found = sandbox.preprocess(data, how, **asked)
+        found = sandbox.look(data, how, **asked).canvas
         np.testing.assert_array_equal(found, preprocess(data, how, **asked))
 
 
@@ -147,7 +147,7 @@ def test_a_refusal_is_the_same_as_in_the_process_itself(make, document, kind, ch
     with pytest.raises(kind) as here:
         preprocess(**asked)
     with pytest.raises(kind) as there:
-        make().preprocess(**asked)
+        make().look(**asked)
     assert str(there.value) == str(here.value)
 
 
@@ -157,13 +157,13 @@ def test_a_refusal_is_the_same_as_in_the_process_itself(make, document, kind, ch
 @pytest.mark.parametrize("hostile", [ENDLESS, b"!time.sleep(1000)"])
 def test_a_decoder_that_does_not_return_is_killed_in_time(trapped, document, canvas, hostile):
     sandbox = trapped(seconds=1.0)
-    sandbox.preprocess(document, HOW)  # started
+    sandbox.look(document, HOW)  # started
     began = time.monotonic()
     with pytest.raises(DecodingTooLong, match="longer than 1 s") as caught:
-        sandbox.preprocess(hostile, HOW)
+        sandbox.look(hostile, HOW)
     assert time.monotonic() - began < 2.5
     assert caught.value.code == "decoding_too_long"
-    np.testing.assert_array_equal(sandbox.preprocess(document, HOW), canvas)
+    np.testing.assert_array_equal(sandbox.look(document, HOW).canvas, canvas)
 
 
 @pytest.mark.parametrize(
@@ -174,9 +174,9 @@ def test_a_decoder_that_dies_takes_only_its_document_along(trapped, document, ca
     sandbox = trapped()
     for _ in range(2):
         with pytest.raises(DecoderCrashed, match=end) as caught:
-            sandbox.preprocess(hostile, HOW)
+            sandbox.look(hostile, HOW)
         assert caught.value.code == "decoder_crashed"
-        np.testing.assert_array_equal(sandbox.preprocess(document, HOW), canvas)
+        np.testing.assert_array_equal(sandbox.look(document, HOW).canvas, canvas)
 
 
 def test_a_page_beyond_the_memory_fails_with_a_code_and_the_decoder_lives(make, document, canvas):
@@ -184,25 +184,25 @@ def test_a_page_beyond_the_memory_fails_with_a_code_and_the_decoder_lives(make, 
     page[2000:6000:7, 2000:8000] = 10
     sandbox = make(memory=2**29)
     with pytest.raises(DecodingTooLarge) as caught:
-        sandbox.preprocess(encoded(Image.fromarray(page), compress_level=1), HOW)
+        sandbox.look(encoded(Image.fromarray(page), compress_level=1), HOW)
     assert caught.value.code == "decoding_too_large"
-    np.testing.assert_array_equal(sandbox.preprocess(document, HOW), canvas)
+    np.testing.assert_array_equal(sandbox.look(document, HOW).canvas, canvas)
 
 
 def test_an_error_that_nobody_foresaw_has_a_code_as_well(trapped):
     broken = b"!decoder.look = lambda *_, **__: {}[1]"
     with pytest.raises(DecoderCrashed, match="an unforeseen way"):
-        trapped().preprocess(broken, HOW)
+        trapped().look(broken, HOW)
 
 
 def test_a_worn_out_or_killed_decoder_is_not_the_documents_fault(trapped, document, canvas):
     sandbox = trapped()
-    sandbox.preprocess(document, HOW)
+    sandbox.look(document, HOW)
     with pytest.raises(UnreadableImage):  # a fresh one lives to say so
-        sandbox.preprocess(b"!if served > 1: os.abort()", HOW)
+        sandbox.look(b"!if served > 1: os.abort()", HOW)
     (child,) = decoders()
     child.kill()
-    np.testing.assert_array_equal(sandbox.preprocess(document, HOW), canvas)
+    np.testing.assert_array_equal(sandbox.look(document, HOW).canvas, canvas)
 
 
 def test_hostile_documents_among_others_change_no_result(trapped, document, canvas):
@@ -211,7 +211,7 @@ def test_hostile_documents_among_others_change_no_result(trapped, document, canv
 
     def result(data: bytes) -> str | bool:
         try:
-            return np.array_equal(sandbox.preprocess(data, HOW), canvas)
+            return np.array_equal(sandbox.look(data, HOW).canvas, canvas)
         except ModelError as error:
             return error.code
 
@@ -234,14 +234,14 @@ def test_an_answer_that_somebody_was_interrupted_in_waiting_for_goes_to_nobody_e
         raise Interrupted
 
     sandbox = trapped()
-    sandbox.preprocess(document, HOW)
+    sandbox.look(document, HOW)
     before = signal.signal(signal.SIGUSR1, interrupt)
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
     with pytest.raises(Interrupted):
-        sandbox.preprocess(b"!time.sleep(0.6); answer = 0, bytes(64 * 96 + 20)", HOW)
+        sandbox.look(b"!time.sleep(0.6); answer = 0, bytes(64 * 96 + 20)", HOW)
     signal.signal(signal.SIGUSR1, before)
     time.sleep(0.5)
-    np.testing.assert_array_equal(sandbox.preprocess(document, HOW), canvas)
+    np.testing.assert_array_equal(sandbox.look(document, HOW).canvas, canvas)
 
 
 # A decoder that somebody has taken over
@@ -261,12 +261,12 @@ def test_an_answer_that_somebody_was_interrupted_in_waiting_for_goes_to_nobody_e
 )
 def test_an_answer_that_makes_no_sense_is_a_failure_of_the_document(trapped, answer):
     with pytest.raises(DecoderCrashed):
-        trapped(seconds=5.0).preprocess(b"!" + answer.encode(), HOW)
+        trapped(seconds=5.0).look(b"!" + answer.encode(), HOW)
 
 
 def test_a_sentence_is_made_printable(trapped):
     with pytest.raises(UnreadableImage) as caught:
-        trapped().preprocess(rb"!answer = 1, b'a\x00b\x1b[31m\xff\n'", HOW)
+        trapped().look(rb"!answer = 1, b'a\x00b\x1b[31m\xff\n'", HOW)
     assert str(caught.value) == "a?b?[31m\N{REPLACEMENT CHARACTER}?"
 
 
@@ -292,7 +292,7 @@ def test_a_decoder_can_open_nothing_and_knows_no_setting(trapped, monkeypatch):
     monkeypatch.setenv("SIGCTL_S3_SECRET_KEY", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with pytest.raises(UnreadableImage) as caught:
-        trapped().preprocess(REACH, HOW)
+        trapped().look(REACH, HOW)
     assert json.loads(str(caught.value)) == {
         "read a file": False,
         "write a file": False,
@@ -307,7 +307,7 @@ def test_a_decoder_has_no_secret_in_its_environment_and_no_new_privileges(
     make, document, monkeypatch
 ):
     monkeypatch.setenv("SIGCTL_S3_SECRET_KEY", "planted-secret")
-    make().preprocess(document, HOW)
+    make().look(document, HOW)
     (child,) = decoders()
     assert not [name for name in child.environ() if name.startswith(("SIGCTL", "AWS"))]
     assert "NoNewPrivs:\t1" in Path(f"/proc/{child.pid}/status").read_text()
@@ -323,7 +323,7 @@ def test_nothing_starts_before_the_first_document_and_only_as_many_as_are_busy(m
     sandbox = make(children=4)
     assert decoders() == []
     for _ in range(5):
-        sandbox.preprocess(document, HOW)
+        sandbox.look(document, HOW)
     assert len(decoders()) == 1
 
 
@@ -339,7 +339,7 @@ def test_closing_leaves_no_process_and_no_open_file_and_the_next_use_starts_agai
     before = psutil.Process().num_fds()
     for _ in range(2):
         with ThreadPoolExecutor(3) as pool:
-            list(pool.map(lambda _: sandbox.preprocess(document, HOW), range(9)))
+            list(pool.map(lambda _: sandbox.look(document, HOW), range(9)))
         sandbox.close()
         assert decoders() == []
         assert psutil.Process().num_fds() == before
@@ -353,12 +353,12 @@ def test_a_decoder_that_does_not_start_is_not_the_documents_fault(make, document
     before = psutil.Process().num_fds()
     for _ in range(2):
         with pytest.raises(DecoderUnavailable):
-            sandbox.preprocess(document, HOW)
+            sandbox.look(document, HOW)
     assert psutil.Process().num_fds() == before
 
 
 def test_an_interrupt_from_the_terminal_does_not_reach_the_decoder(make, document):
-    make().preprocess(document, HOW)
+    make().look(document, HOW)
     (child,) = decoders()
     assert os.getsid(child.pid) != os.getsid(0)
 
@@ -370,7 +370,7 @@ from worker.sandbox import Sandbox
 sandbox = Sandbox(children=1, seconds=2.0, program=sys.argv[1:])
 def decode():
     try:
-        sandbox.preprocess(sys.stdin.buffer.read(), Preprocessing())
+        sandbox.look(sys.stdin.buffer.read(), Preprocessing())
     except Exception:
         pass
     print("done", flush=True)

@@ -34,13 +34,14 @@ def draw(signer: str, live: Sequence[Reference], path: Path) -> None:
 def _picture(reference: Reference, runtime: Runtime) -> Any:
     """Decoded where documents are, as strokes; None where the image cannot be had."""
     from model.errors import ModelError
-    from model.preprocess import Preprocessing, preprocess, to_pixels
+    from model.preprocess import Preprocessing, to_pixels
+    from model.questioned import look
     from storage.errors import StorageError, Transient
 
     how = Preprocessing(height=PICTURE[0], width=PICTURE[1])
-    decode = preprocess if runtime.sandbox is None else runtime.sandbox.preprocess
+    decode = look if runtime.sandbox is None else runtime.sandbox.look
     try:
-        return to_pixels(decode(runtime.images.fetch(reference.uri), how))
+        return to_pixels(decode(runtime.images.fetch(reference.uri), how).canvas)
     except Transient:
         raise
     except (ModelError, StorageError):

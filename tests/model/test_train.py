@@ -371,7 +371,7 @@ def test_training_separates_generated_signers_it_never_saw(tmp_path):
     split = choose_writers(tmp_path / "corpus", seed=1, validation=0.25, test=0)
     recipe = replace(
         WRITERS,
-        **{**SMALL, "epochs": 4, "steps": 30},
+        **{**SMALL, "epochs": 6, "steps": 30},
         disguise=Disguise(),  # two thousand images are too few to learn through them
         descriptor_epochs=1,
         drop_path=0.0,

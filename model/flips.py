@@ -33,8 +33,22 @@ class Change:
         >>> Change(job_id="1", before="accept", after="review", truth="forged").corrects
         True
         """
-        move = STRICTNESS[self.after] - STRICTNESS[self.before]
-        return move < 0 if self.truth == "genuine" else move > 0 and self.truth == "forged"
+        return self._towards_the_truth > 0
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether the new verdict is farther from what was found out.
+
+        >>> Change(job_id="1", before="accept", after="review", truth="genuine").contradicts
+        True
+        """
+        return self._towards_the_truth < 0
+
+    @property
+    def _towards_the_truth(self) -> int:
+        """By how much the verdict comes nearer to it; 0 where nobody knows it."""
+        stricter = STRICTNESS[self.after] - STRICTNESS[self.before]
+        return {"forged": stricter, "genuine": -stricter}.get(self.truth or "", 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +70,11 @@ class Flips:
     def corrected(self) -> tuple[Change, ...]:
         """Those with another verdict that is nearer to the truth, as far as somebody knows it."""
         return tuple(change for change in self.flipped if change.corrects)
+
+    @property
+    def contradicted(self) -> tuple[Change, ...]:
+        """Those with another verdict that is farther from it."""
+        return tuple(change for change in self.flipped if change.contradicts)
 
     @property
     def doubtful(self) -> float:
@@ -83,6 +102,7 @@ class Flips:
             "gone": dict(self.gone),
             "flipped": len(self.flipped),
             "corrected": len(self.corrected),
+            "contradicted": len(self.contradicted),
             "table": [
                 dict(zip(("from", "to", "count", "corrected"), row, strict=True))
                 for row in self.table()

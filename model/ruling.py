@@ -2,8 +2,9 @@
 
 All of this must hold: against skilled and against random forgeries, and by every protocol, the
 candidate is not worse, and by the one nearest to the service it is better in one of the two; no
-gate against leaks fails; and few enough of the service's last verdicts would flip. Worse and better
-are what the interval of the difference over writers does not put down to chance.
+gate against leaks fails; few enough of the service's last verdicts would flip; and of those that
+people have judged no more would flip away from what they found out than towards it. Worse and
+better are what the interval of the difference over writers does not put down to chance.
 """
 
 from dataclasses import asdict, dataclass
@@ -57,6 +58,7 @@ def rule(comparison: Comparison, flips: Flips | None, *, max_flips: float) -> Ru
             _one_better(comparison),
             _gates(comparison),
             _few_flips(flips, max_flips),
+            _labels_confirmed(flips),
         )
     )
 
@@ -108,3 +110,17 @@ def _few_flips(flips: Flips | None, max_flips: float) -> Condition:
         f" {flips.doubtful:.1%}, and {max_flips:.1%} may be."
     )
     return Condition(name="flips", met=flips.doubtful <= max_flips, sentence=sentence)
+
+
+def _labels_confirmed(flips: Flips | None) -> Condition:
+    """Wrong labels cannot be learnt: their candidate may be better on others, not by them."""
+    corrected, contradicted = (
+        (len(flips.corrected), len(flips.contradicted)) if flips is not None else (0, 0)
+    )
+    sentence = (
+        f"Of the verdicts that flip, {corrected} go towards what people found out and"
+        f" {contradicted} away from it."
+    )
+    if not corrected + contradicted:
+        sentence = "No verdict flips of which people have found out the truth."
+    return Condition(name="labels", met=contradicted <= corrected, sentence=sentence)

@@ -106,6 +106,25 @@ def test_flips_towards_what_people_found_out_are_counted_apart():
     assert unmet(comparison(*BETTER), flips, max_flips=0.19) == ["flips"]
 
 
+def test_a_candidate_that_turns_more_verdicts_from_the_truth_than_to_it_is_refused():
+    right, wrong = change("review", "accept", "genuine"), change("review", "accept", "forged")
+    others = [change("accept", "accept", "genuine")] * 97
+    flips = Flips(changes=(right, wrong, *others), gone={})
+    assert (len(flips.corrected), len(flips.contradicted)) == (1, 1)
+    assert unmet(comparison(*BETTER), flips) == []
+    flips = Flips(changes=(right, wrong, wrong, *others), gone={})
+    assert unmet(comparison(*BETTER), flips) == ["labels"]
+    (reason,) = rule(comparison(*BETTER), flips, max_flips=0.02).reasons
+    assert "1 go towards what people found out and 2 away from it" in reason
+
+
+def test_flips_of_which_nobody_knows_the_truth_say_nothing_of_the_labels():
+    no_move = change("reject", "error", "genuine")
+    flips = Flips(changes=(change("review", "accept"), no_move), gone={})
+    assert not flips.contradicted
+    assert unmet(comparison(*BETTER), flips, max_flips=1.0) == []
+
+
 def test_decisions_none_of_which_can_be_replayed_prove_nothing():
     assert unmet(comparison(*BETTER), Flips(gone={"image_not_found": 5})) == ["flips"]
 

@@ -51,9 +51,9 @@ def submit(
 ) -> tuple[Job, bool]:
     """The job's row, made now as queued if new; the second value says whether it was.
 
-    Asking the same again is harmless, and leaves `bulk` as it was asked first. Raises JobConflict
-    when the id stands for another question, InvalidJob and InvalidSignerId when the fields cannot
-    be stored.
+    Asking the same again is harmless, and `bulk` or not is as it was asked first. Raises
+    JobConflict when the id stands for another question, InvalidJob and InvalidSignerId when the
+    fields cannot be stored.
     """
     values = _row(
         id=id, signer_id=signer_id, document=document, page=page, region=region, upstream=upstream

@@ -48,8 +48,7 @@ def submit(
 ) -> str:
     """Ask whether `signer_id` signed `document`; returns the job's id, made up if not given.
 
-    A `bulk` job is taken when no `interactive` one waits, and stays one when it is sent again,
-    unless somebody asks the same as `interactive`.
+    A `bulk` job is taken when no `interactive` one waits, and stays one when it is sent again.
 
     The same job id again is harmless: there is one decision. Without a broker the job is done
     before this returns. Raises InvalidMessage, JobConflict when the id stands for another
@@ -154,10 +153,9 @@ def successor(job_id: str) -> str:
 
 
 def _record(request: VerifyRequest, runtime: Runtime, *, bulk: bool) -> Job:
-    """The job's row, made now if new; one that somebody now waits for is bulk no longer."""
+    """The job's row, made now if new."""
     with transaction(runtime.sessions) as session:
         job, _ = jobs.submit(session, **request.as_row(), bulk=bulk)
-        job.bulk = job.bulk and bulk
         return job
 
 

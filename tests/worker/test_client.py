@@ -194,34 +194,14 @@ def test_bulk_that_is_sent_again_still_lets_others_go_first(
     other = client.submit("ada", "s3://scans/2.png", settings=queued)
     forget(redis_url)
     assert client.requeue(0, settings=queued) == [bulk, other]
+    client.submit("ada", "s3://scans/1.png", job_id=bulk, settings=queued)
     assert client.replay(bulk, settings=queued) == bulk
-    assert waiting(redis_url) == {"sigctl.verify": [other], BULK: [bulk] * 2}
-
-
-def test_bulk_that_somebody_now_waits_for_is_bulk_no_longer(
-    queued: Settings, redis_url: str
-) -> None:
-    def ask(priority: client.Priority) -> str:
-        return client.submit(
-            "ada", "s3://scans/1.png", job_id="j", priority=priority, settings=queued
-        )
-
-    job = ask("bulk")
-    ask("interactive")
-    ask("bulk")
-    assert waiting(redis_url) == {"sigctl.verify": [job] * 2, BULK: [job]}
-    forget(redis_url)
-    assert client.requeue(0, settings=queued) == [job]
-    assert waiting(redis_url) == {"sigctl.verify": [job], BULK: []}
-
-
-def waiting(redis_url: str) -> dict[str, list[str]]:
-    """The jobs on either list."""
     with redis.Redis.from_url(redis_url) as broker:
-        return {
+        waiting = {
             name: [json.loads(each)["headers"]["id"] for each in broker.lrange(name, 0, -1)]
             for name in ("sigctl.verify", BULK)
         }
+    assert waiting == {"sigctl.verify": [other], BULK: [bulk] * 3}
 
 
 def forget(redis_url: str) -> None:

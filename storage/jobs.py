@@ -47,18 +47,16 @@ def submit(
     page: int | None = None,
     region: Sequence[int] | None = None,
     upstream: Mapping[str, Any] | None = None,
-    bulk: bool = False,
 ) -> tuple[Job, bool]:
     """The job's row, made now as queued if new; the second value says whether it was.
 
-    Asking the same again is harmless, and `bulk` or not is as it was asked first. Raises
-    JobConflict when the id stands for another question, InvalidJob and InvalidSignerId when the
-    fields cannot be stored.
+    Asking the same again is harmless. Raises JobConflict when the id stands for another question,
+    InvalidJob and InvalidSignerId when the fields cannot be stored.
     """
     values = _row(
         id=id, signer_id=signer_id, document=document, page=page, region=region, upstream=upstream
     )
-    created = insert_new(session, Job, values | {"bulk": bulk}, "id")
+    created = insert_new(session, Job, values, "id")
     job = get(session, id)
     conflict = _conflict(job, values)
     if conflict is not None:

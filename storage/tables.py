@@ -26,7 +26,6 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
-    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -250,8 +249,7 @@ class Embedding(Base):
 class Job(Base):
     """One question: is the signature on this document the claimed signer's?
 
-    The signer is no foreign key: a question about somebody unknown is still a question. A `bulk`
-    one lets others go first whenever it is sent.
+    The signer is no foreign key: a question about somebody unknown is still a question.
     """
 
     __tablename__ = "jobs"
@@ -271,7 +269,6 @@ class Job(Base):
     deliveries: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     updated_at: Mapped[datetime] = mapped_column(default=utc_now)
-    bulk: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class Decision(Base):

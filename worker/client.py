@@ -48,7 +48,7 @@ def submit(
 ) -> str:
     """Ask whether `signer_id` signed `document`; returns the job's id, made up if not given.
 
-    A `bulk` job is taken when no `interactive` one waits, and stays one when it is sent again.
+    A `bulk` job is taken when no `interactive` one waits.
 
     The same job id again is harmless: there is one decision. Without a broker the job is done
     before this returns. Raises InvalidMessage, JobConflict when the id stands for another
@@ -65,9 +65,8 @@ def submit(
         }
     )
     runtime = get_runtime(settings)
-    job = _record(request, runtime, bulk=priority == "bulk")
-    if job.status in UNDECIDED:
-        _dispatch(request, runtime, bulk=job.bulk)
+    if _record(request, runtime).status in UNDECIDED:
+        _dispatch(request, runtime, priority)
     return request.job_id
 
 
@@ -109,14 +108,13 @@ def requeue(
         older_than = runtime.settings.requeue_after
     age = older_than if isinstance(older_than, timedelta) else timedelta(seconds=older_than)
     with transaction(runtime.sessions) as session:
-        stale = jobs.stale(session, age, statuses=UNDECIDED)
+        stale = [_request(job) for job in jobs.stale(session, age, statuses=UNDECIDED)]
     known = _known_to_broker(runtime.settings) if stale else set()
-    lost = [job for job in stale if job.id not in known]
-    for job in lost:
-        request = _request(job)
-        _dispatch(request, runtime, bulk=job.bulk)
+    requests = [request for request in stale if request.job_id not in known]
+    for request in requests:
+        _dispatch(request, runtime)
         _note_sent(request, runtime)
-    return [job.id for job in lost]
+    return [request.job_id for request in requests]
 
 
 def replay(job_id: str, *, settings: Settings | None = None) -> str:
@@ -135,9 +133,8 @@ def replay(job_id: str, *, settings: Settings | None = None) -> str:
     request = _request(job)
     if job.status not in UNDECIDED:
         request = parse(request.as_kwargs() | {"job_id": successor(job_id)})
-    asked = _record(request, runtime, bulk=job.bulk)
-    if asked.status in UNDECIDED:
-        _dispatch(request, runtime, bulk=asked.bulk)
+    if _record(request, runtime).status in UNDECIDED:
+        _dispatch(request, runtime)
         _note_sent(request, runtime)
     return request.job_id
 
@@ -152,10 +149,10 @@ def successor(job_id: str) -> str:
     return f"{found[1]}~{int(found[2]) + 1}" if found else f"{job_id}~2"
 
 
-def _record(request: VerifyRequest, runtime: Runtime, *, bulk: bool) -> Job:
+def _record(request: VerifyRequest, runtime: Runtime) -> Job:
     """The job's row, made now if new."""
     with transaction(runtime.sessions) as session:
-        job, _ = jobs.submit(session, **request.as_row(), bulk=bulk)
+        job, _ = jobs.submit(session, **request.as_row())
         return job
 
 
@@ -166,11 +163,11 @@ def _note_sent(request: VerifyRequest, runtime: Runtime) -> None:
             jobs.requeue(session, request.job_id)
 
 
-def _dispatch(request: VerifyRequest, runtime: Runtime, *, bulk: bool) -> None:
+def _dispatch(request: VerifyRequest, runtime: Runtime, priority: Priority = "interactive") -> None:
     if runtime.settings.broker_url is None:
         _run_here(request, runtime)
     else:
-        _send(request, runtime.settings, "bulk" if bulk else "interactive")
+        _send(request, runtime.settings, priority)
 
 
 def _send(request: VerifyRequest, settings: Settings, priority: Priority) -> None:

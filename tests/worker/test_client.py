@@ -21,7 +21,6 @@ from worker.runtime import Runtime, get_runtime
 from worker.settings import Settings
 
 NOBODY_THERE = "redis://127.0.0.1:1/0"
-BULK = "sigctl.verify\x06\x169"
 
 
 @pytest.fixture
@@ -185,23 +184,6 @@ def test_requeue_leaves_jobs_alone_that_the_broker_still_has(
         assert client.requeue(0, settings=queued) == sent[:1]
         broker.delete(LATER)
         assert client.requeue(0, settings=queued) == sent[1:2]
-
-
-def test_bulk_that_is_sent_again_still_lets_others_go_first(
-    queued: Settings, redis_url: str
-) -> None:
-    bulk = client.submit("ada", "s3://scans/1.png", priority="bulk", settings=queued)
-    other = client.submit("ada", "s3://scans/2.png", settings=queued)
-    forget(redis_url)
-    assert client.requeue(0, settings=queued) == [bulk, other]
-    client.submit("ada", "s3://scans/1.png", job_id=bulk, settings=queued)
-    assert client.replay(bulk, settings=queued) == bulk
-    with redis.Redis.from_url(redis_url) as broker:
-        waiting = {
-            name: [json.loads(each)["headers"]["id"] for each in broker.lrange(name, 0, -1)]
-            for name in ("sigctl.verify", BULK)
-        }
-    assert waiting == {"sigctl.verify": [other], BULK: [bulk] * 3}
 
 
 def forget(redis_url: str) -> None:

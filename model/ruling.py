@@ -113,14 +113,13 @@ def _few_flips(flips: Flips | None, max_flips: float) -> Condition:
 
 
 def _labels_confirmed(flips: Flips | None) -> Condition:
-    """Wrong labels cannot be learnt: their candidate may be better on others, not by them."""
-    corrected, contradicted = (
-        (len(flips.corrected), len(flips.contradicted)) if flips is not None else (0, 0)
-    )
+    """What was labelled at random cannot be learnt, even where other writers gain by it."""
+    if flips is None or not (flips.corrected or flips.contradicted):
+        sentence = "No verdict flips towards what people found out, or away from it."
+        return Condition(name="labels", met=True, sentence=sentence)
+    corrected, contradicted = len(flips.corrected), len(flips.contradicted)
     sentence = (
         f"Of the verdicts that flip, {corrected} go towards what people found out and"
         f" {contradicted} away from it."
     )
-    if not corrected + contradicted:
-        sentence = "No verdict flips of which people have found out the truth."
     return Condition(name="labels", met=contradicted <= corrected, sentence=sentence)

@@ -15,6 +15,11 @@ SPREADS = 5.0
 """The frame is so many standard deviations of the ink wide and high."""
 
 
+def at_view(images: Tensor) -> Tensor:
+    """Images (B, 1, H, W) -> the same at the frame's size (B, 1, 64, 128), by area."""
+    return functional.interpolate(images.float(), VIEW, mode="area")
+
+
 def aligned(images: Tensor, *, keep_aspect: bool = False) -> tuple[Tensor, Tensor]:
     """Images (B, 1, H, W) of white paper 1 and ink -1 -> the same in the frame (B, 1, 64, 128).
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from .dataset import Signer
 from .errors import DatasetError, ModelError
 from .files import write_atomically
-from .preprocess import Preprocessing, preprocess, to_pixels, to_range
+from .preprocess import Grey, Preprocessing, preprocess, shrunk, to_pixels, to_range
 
 CANVAS = ".npy"
 """The suffix of a file that holds what the network sees, where the image itself must not lie."""
@@ -135,10 +135,16 @@ def _canvases(files: Sequence[Path], how: Preprocessing) -> tuple[NDArray[np.uin
     pixels = np.zeros((len(files), how.height, how.width), np.uint8)
     for row, path in enumerate(files):
         try:
-            pixels[row] = np.load(path)
+            pixels[row] = _brought_to(np.load(path), how)
         except (OSError, ValueError, EOFError) as error:
             raise DatasetError(f"{path} is no canvas of {how.label}.") from error
     return pixels, [""] * len(files)
+
+
+def _brought_to(canvas: Grey, how: Preprocessing) -> Grey:
+    """A canvas that was kept finer than it is wanted, averaged down; any other as it is."""
+    alike = canvas.shape[0] * how.width == canvas.shape[1] * how.height
+    return shrunk(canvas, how.height, how.width) if alike else canvas
 
 
 def _write(place: Path, files: Sequence[Path], how: Preprocessing) -> None:

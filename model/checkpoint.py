@@ -7,7 +7,7 @@
     preprocessing  mode, version, canvas        \\
     scoring        rule for several references   | absent from seed checkpoints
     provenance     how it came about            /
-    head           "places" where the network has that head
+    head           "places", "views" or "outlines" where the network has one of these
     cohort         embeddings (K, D), float16, where the rule weighs a cohort
 
 A file's sha256 is the identity of its model.
@@ -42,7 +42,7 @@ from .siamese import Head, SiameseNet
 
 FORMAT = 1
 SEED_KEYS = ("model", "backbone", "size", "threshold")
-FITTED = ("views.", "reduced.")
+FITTED = ("views.", "outlines.", "reduced.")
 """Where the names of weights begin that no descent has learnt."""
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .alignment import aligned
+from .alignment import VIEW
 from .objectives import Part
+from .outline import outline_histograms
 from .sampling import Rows
 from .siamese import EMBEDDING_SIZE, SiameseNet
 from .views import histograms
@@ -21,14 +22,22 @@ SAMPLE = 5000
 def complete(model: SiameseNet, part: Part, device: torch.device, rng: np.random.Generator) -> None:
     """Set the classical descriptors beside what a network with the head `places` has learnt.
 
-    Their map is fitted to all signatures of the part, by its writers; the joint vector is then
-    brought to 512 numbers along its principal directions, which costs no accuracy.
+    Their maps are fitted to all signatures of the part, by its writers; the joint vector is then
+    brought to 512 numbers along its principal directions, which costs no accuracy. Outlines are
+    among them where the canvas is finer than what the network sees, and says how they turn.
     """
-    views, reduced = model.add_views()
+    fine = part.images.how.height > VIEW[0] and part.images.how.width > VIEW[1]
+    views, outlines, reduced = model.add_descriptors(outlines=fine)
     model.eval().to(device)
     every = np.arange(len(part.images.pixels))
-    found = [histograms(images, aligned(images)[0]) for images in _batches(part, every, device)]
-    views.fit(torch.cat(found), [writer.genuine for writer in part.writers])
+    groups = [writer.genuine for writer in part.writers]
+    found = (
+        histograms(images, model.see(images)[:, :1]) for images in _batches(part, every, device)
+    )
+    views.fit(torch.cat([*found]), groups)
+    if outlines:
+        found = (outline_histograms(images) for images in _batches(part, every, device))
+        outlines.fit(torch.cat([*found]), groups)
     some = rng.permutation(every)[:SAMPLE]
     joint = torch.cat([model.joint(images) for images in _batches(part, some, device)])
     reduced.weight.copy_(_principal(joint, EMBEDDING_SIZE))

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from .alignment import VIEW
 from .cache import CachedImages
 from .descriptor import orientation_histograms
 from .disguise import beside
 from .loading import prefetch
 from .losses import contrastive_loss, multi_similarity_loss
 from .precision import mixed_precision
-from .preprocess import Grey, to_range
+from .preprocess import Grey, shrunk, to_range
 from .recipes import Recipe
 from .sampling import Pairs, Rows, Writer, WriterBatch, balanced_pairs, writer_batches
 from .siamese import SiameseNet
@@ -40,6 +41,7 @@ class Objective:
 
     def __init__(self, recipe: Recipe, part: Part, device: torch.device) -> None:
         self.recipe, self.part, self.device = recipe, part, device
+        self.pixels = _as_learnt(recipe, part.images.pixels)
         self._mean_descriptor: Tensor | None = None
         self.by_corpus: dict[str, list[Writer]] = {}
         for writer in part.writers:
@@ -82,8 +84,8 @@ class Objective:
     def _pair_images(self, pairs: Pairs, batch: slice, seed: int) -> tuple[Images, Images]:
         rng = np.random.default_rng(seed)
         return (
-            self._augmented(self.part.images.pixels[pairs.first[batch]], rng),
-            self._augmented(self.part.images.pixels[pairs.second[batch]], rng),
+            self._augmented(self.pixels[pairs.first[batch]], rng),
+            self._augmented(self.pixels[pairs.second[batch]], rng),
         )
 
     def _writer_losses(
@@ -137,13 +139,13 @@ class Objective:
     def _descriptors_of_a_thousand(self) -> Tensor:
         rows = np.concatenate([writer.genuine for writer in self.part.writers])
         rows = rows[np.linspace(0, len(rows) - 1, 1000).astype(np.intp)]
-        return orientation_histograms(self._placed(self.part.images.images(rows)))
+        return orientation_histograms(self._placed(to_range(self.pixels[rows])))
 
     def _disguised(self, batch: WriterBatch) -> Images:
         """Augmented images of the batch, every writer of it behind a disguise of its own."""
         rng = np.random.default_rng(batch.seed)
-        shape = (self.recipe.preprocessing.height, self.recipe.preprocessing.width)
-        images = [self.part.images.pixels[row] for row in batch.rows]
+        shape = (self.pixels.shape[1], self.pixels.shape[2])
+        images = [self.pixels[row] for row in batch.rows]
         for writer in np.unique(batch.writers):
             members = np.flatnonzero(batch.writers == writer)
             if rng.random() < self.recipe.disguise.splice:
@@ -169,13 +171,23 @@ class Objective:
             return
         for member in members:
             row = rng.choice(other.genuine if batch.genuine[member] else other.forged)
-            images[member] = beside(images[member], self.part.images.pixels[row], share)
+            images[member] = beside(images[member], self.pixels[row], share)
 
     def _augmented(self, images: Iterable[Grey], rng: np.random.Generator) -> Images:
         return to_range(np.stack([self.recipe.augmentation(image, rng) for image in images]))
 
     def _placed(self, images: Images) -> Tensor:
         return torch.from_numpy(images).to(self.device)
+
+
+def _as_learnt(recipe: Recipe, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The canvases (N, H, W) as they are changed: with places no finer than the network sees them.
+
+    What changes a pen or bends a stroke counts in pixels.
+    """
+    if recipe.head == "seed" or pixels.shape[1] <= VIEW[0]:
+        return pixels
+    return np.stack([shrunk(canvas, *VIEW) for canvas in pixels])
 
 
 def _prefetched(prepare: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

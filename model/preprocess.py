@@ -371,6 +371,13 @@ def strokes_canvas(ink: NDArray[np.bool_], how: Preprocessing) -> NDArray[np.flo
     return to_range(255 - as_grey(canvas))
 
 
+def shrunk(pixels: Grey, height: int, width: int) -> Grey:
+    """A canvas averaged down to fewer pixels, or as it is where it has no more."""
+    if pixels.shape[0] <= height and pixels.shape[1] <= width:
+        return pixels
+    return as_grey(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA))
+
+
 def as_grey(pixels: NDArray[Any]) -> Grey:
     """The same pixels as uint8: OpenCV and Pillow keep the type, but their stubs do not say so."""
     return np.asarray(pixels, dtype=np.uint8)

@@ -53,7 +53,8 @@ def finish(
     trainer.average.load_state_dict(weights)
     head = recipe.head
     if head == "places":
-        head, weights = "views", _completed(trainer)
+        weights = _completed(trainer)
+        head = "outlines" if trainer.average.outlines else "views"
     parts = {VALIDATION: trainer.validation} | ({"test": test} if test.writers else {})
     writers = {name: part.writers for name, part in parts.items()}
     vectors = {

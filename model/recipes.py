@@ -24,7 +24,8 @@ class Recipe:
     the learning rate. During `descriptor_epochs` a writers run learns the descriptor alone; its
     weight then falls to 0 at the end. `ema` is the decay of the averaged weights, 0 for none.
     `generated` made-up signers are added to the training writers; they tune and test nothing.
-    A run with the head `places` is completed by classical descriptors when it has ended.
+    A run with the head `places` learns at 64 x 128, however fine the canvas is, and is completed by
+    classical descriptors when it has ended: by how outlines turn, too, where the canvas is finer.
     """
 
     name: str
@@ -91,6 +92,7 @@ PLACES = replace(
     WRITERS,
     name="places",
     head="places",
+    preprocessing=Preprocessing(height=256, width=512, coordinates=True),
     disguise=Disguise(mirror=0.45, bend=0.7, window=0.3, splice=0.35),
     descriptor_epochs=0,
     epochs=32,
@@ -141,10 +143,12 @@ def stages_of(recipe: Recipe) -> tuple[Recipe, ...]:
     """What a network is trained by from random weights: places go on from a run of writers."""
     if recipe.head != "places":
         return (recipe,)
+    how, coarse = recipe.preprocessing, WRITERS.preprocessing
+    height, width = min(how.height, coarse.height), min(how.width, coarse.width)
     first = replace(
         WRITERS,
         backbone=recipe.backbone,
-        preprocessing=recipe.preprocessing,
+        preprocessing=replace(how, height=height, width=width),
         steps=recipe.steps,
         seed=recipe.seed,
     )

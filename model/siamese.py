@@ -7,22 +7,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from .alignment import VIEW, aligned
+from .alignment import VIEW, aligned, at_view
 from .backbone import DEFAULT_BACKBONE, VisionBackbone, build_backbone
+from .outline import KEPT as KEPT_OF_OUTLINES
+from .outline import KEPT_BY_PLACE, Outlines
 from .places import Places
 from .preprocess import Preprocessing
 from .views import KEPT, Views
 
 EMBEDDING_SIZE = 512
 
-Head = Literal["seed", "places", "views"]
-"""The seed's; beside it, features kept apart by place; beside both, classical descriptors."""
+Head = Literal["seed", "places", "views", "outlines"]
+"""The seed's; beside it, features kept apart by place; beside both, gradient histograms; beside all
+of them, how the outline turns."""
 
 STAGES = {1: 8, 2: 24}
 """Stage of the backbone -> numbers kept of each cell of its map, in the head `places`."""
 
-VIEWS_WEIGHT = 1.0
-"""Of the descriptors in the embedding, where what is learnt weighs 1."""
+VIEWS_WEIGHTS = {"views": 1.0, "outlines": 0.7}
+"""Of the gradient histograms in the embedding, by head, where what is learnt weighs 1."""
 
 
 class SiameseNet(nn.Module):
@@ -30,10 +33,10 @@ class SiameseNet(nn.Module):
 
     Module names and sizes are those of the seed notebook, so that its checkpoints load strictly:
     `backbone.encoder` and `head` = Linear, BatchNorm1d, ReLU, Dropout, Linear. The head `places`
-    sees the aligned image and keeps features of two stages apart by place; with `views`,
-    classical descriptors stand beside them and all is brought to 512 numbers again. `notices`
-    holds the sentences about fall-backs that whoever builds the network should show;
-    `preprocessing` is the input it was trained on, once known.
+    sees the aligned image at 64 x 128, however fine the canvas is, and keeps features of two stages
+    apart by place; with `views` and `outlines`, classical descriptors stand beside them and all is
+    brought to 512 numbers again. `notices` holds the sentences about fall-backs that whoever builds
+    the network should show; `preprocessing` is the input it was trained on, once known.
     """
 
     preprocessing: Preprocessing | None = None
@@ -64,9 +67,10 @@ class SiameseNet(nn.Module):
         self.places = nn.ModuleList(places) if places else None
         self.learnt_size = EMBEDDING_SIZE + sum(place.size for place in places)
         self.views: Views | None = None
+        self.outlines: Outlines | None = None
         self.reduced: nn.Linear | None = None
-        if head == "views":
-            self.add_views()
+        if head in VIEWS_WEIGHTS:
+            self.add_descriptors(outlines=head == "outlines")
 
     def _places(self) -> Iterator[Places]:
         height, width = VIEW
@@ -74,14 +78,17 @@ class SiameseNet(nn.Module):
             channels, side = self.backbone.stage(stage)
             yield Places((height // side) * (width // side), channels, kept)
 
-    def add_views(self) -> tuple[Views, nn.Linear]:
-        """Let a network with the head `places` have `views`; what is returned is yet to be fitted.
+    def add_descriptors(self, *, outlines: bool) -> tuple[Views, Outlines | None, nn.Linear]:
+        """Let a network with the head `places` have the head `views`, or `outlines`.
 
-        `closed_form.complete` does so: the descriptors, and the map of all parts to 512 numbers.
+        What is returned is yet to be fitted: the descriptors, and the map of all parts to 512
+        numbers. `closed_form.complete` does so.
         """
         self.views = Views()
-        self.reduced = nn.Linear(self.learnt_size + KEPT, EMBEDDING_SIZE, bias=False)
-        return self.views, self.reduced
+        self.outlines = Outlines() if outlines else None
+        size = self.learnt_size + KEPT + (KEPT_OF_OUTLINES + KEPT_BY_PLACE if outlines else 0)
+        self.reduced = nn.Linear(size, EMBEDDING_SIZE, bias=False)
+        return self.views, self.outlines, self.reduced
 
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, 1 or 3, H, W) -> unit embeddings (B, D), float32.
@@ -94,7 +101,7 @@ class SiameseNet(nn.Module):
     def see(self, images: Tensor) -> Tensor:
         """Images (B, 1 or 3, H, W) -> what the backbone is shown (B, 3, H', W')."""
         if self.places is not None:
-            return torch.cat(aligned(images[:, :1]), 1)
+            return torch.cat(aligned(at_view(images[:, :1])), 1)
         return self._three_channels(images) if images.shape[1] == 1 else images
 
     def learnt(self, seen: Tensor) -> Tensor:
@@ -121,8 +128,12 @@ class SiameseNet(nn.Module):
     def _joint(self, learnt: Tensor, images: Tensor, seen: Tensor) -> Tensor:
         if self.views is None:
             return learnt
-        views = VIEWS_WEIGHT * self.views(images[:, :1], seen[:, :1])
-        return normalize(torch.cat([learnt, views], 1), dim=1)
+        canvas = images[:, :1]
+        weight = VIEWS_WEIGHTS["outlines" if self.outlines else "views"]
+        parts = [learnt, weight * self.views(canvas, seen[:, :1])]
+        if self.outlines:
+            parts.append(self.outlines(canvas))
+        return normalize(torch.cat(parts, 1), dim=1)
 
     def _three_channels(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, 3, H, W): the seed's stem has three, which may say x and y."""

@@ -122,6 +122,10 @@ class Trainer:
             self.reporter.say(_epoch_sentence(self.log[-1], self.recipe.epochs))
         return self.best_weights
 
+    def keep(self) -> None:
+        """Take the weights that the run begins with for its result, without an epoch of it."""
+        self.best_weights = copy.deepcopy(self.average.state_dict())
+
     def _train_epoch(self, epoch: int) -> float:
         frozen = epoch < self.recipe.freeze_epochs
         self.model.backbone.requires_grad_(not frozen)

@@ -9,7 +9,7 @@ import pytest
 from model.cache import CachedImages, write_canvas
 from model.dataset import Signer, scan_dataset
 from model.errors import DatasetError, FileNotWritten
-from model.preprocess import Preprocessing, preprocess
+from model.preprocess import Preprocessing, preprocess, to_pixels
 from model.sampling import writers_of
 from tests.model.test_files import largest_file
 
@@ -158,5 +158,8 @@ def test_a_signer_of_whom_only_canvases_are_there_is_taken_as_it_is_and_not_cach
     found = CachedImages([signer, signers[1]], STROKES, tmp_path / "cache")
     np.testing.assert_allclose(found.images(found.rows(paths)), canvases, atol=1 / 127)
     assert len(list((tmp_path / "cache").rglob("*.npz"))) == 1
+    coarse = CachedImages([signer], replace(STROKES, height=16, width=32), tmp_path / "cache")
+    halved = to_pixels(canvases[0]).reshape(16, 2, 32, 2).mean(axis=(1, 3))
+    np.testing.assert_allclose(coarse.pixels[0], halved, atol=0.51)
     with pytest.raises(DatasetError, match="is no canvas of strokes/1 32x32"):
         CachedImages([signer], replace(STROKES, width=32), tmp_path / "cache")

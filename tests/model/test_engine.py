@@ -56,7 +56,7 @@ def test_openvino_agrees_with_the_reference_for_every_size_of_batch(siamese, how
         assert smallest_cosine(found, expected[:count]) > (0.999 if half else 0.999999)
 
 
-@pytest.mark.parametrize("head", ["places", "views"])
+@pytest.mark.parametrize("head", ["places", "views", "outlines"])
 def test_openvino_agrees_for_every_head(head, how):
     from model.openvino_engine import OpenVinoEngine
 
@@ -65,9 +65,12 @@ def test_openvino_agrees_for_every_head(head, how):
         siamese = SiameseNet("test_mambaout", coordinates=True, head=head).eval()
         if siamese.views is not None:
             torch.nn.init.normal_(siamese.views.map)
-    pages = specimens(replace(how, height=64, width=128))
+        if siamese.outlines is not None:
+            torch.nn.init.normal_(siamese.outlines.places.map)
+    canvas = replace(how, height=256, width=512)
+    pages = specimens(canvas)
     expected = reference_engine(siamese, CPU)(pages)
-    engine = OpenVinoEngine(siamese, replace(how, height=64, width=128), lanes=1, half=False)
+    engine = OpenVinoEngine(siamese, canvas, lanes=1, half=False)
     assert smallest_cosine(engine(pages), expected) > 0.999999
 
 

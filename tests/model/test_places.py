@@ -11,8 +11,9 @@ from model.closed_form import complete
 from model.corpora import choose_writers, load_parts
 from model.errors import CheckpointError
 from model.places import Places
-from model.preprocess import Preprocessing
+from model.preprocess import Preprocessing, from_grey
 from model.siamese import EMBEDDING_SIZE, SiameseNet
+from model.synthetic import genuine, make_signer
 
 
 def network(head):
@@ -26,10 +27,10 @@ def images():
     return torch.rand(3, 1, 64, 128, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-@pytest.fixture(scope="module")
-def parts(corpus, tmp_path_factory):
+@pytest.fixture(scope="module", params=[32, 128], ids=["coarse", "fine"])
+def parts(request, corpus, tmp_path_factory):
     split = choose_writers(corpus, seed=1, validation=0.34, test=0.17)
-    how = Preprocessing(height=32, width=64)
+    how = Preprocessing(height=request.param, width=2 * request.param)
     return load_parts(split, how, tmp_path_factory.mktemp("cache"))
 
 
@@ -44,7 +45,7 @@ def test_a_change_in_one_cell_moves_the_numbers_of_that_cell_alone():
     torch.testing.assert_close(torch.linalg.vector_norm(head(features), dim=1), torch.ones(1))
 
 
-@pytest.mark.parametrize("head", ["places", "views"])
+@pytest.mark.parametrize("head", ["places", "views", "outlines"])
 def test_embeddings_are_unit_vectors_of_one_channel_or_three(head, images):
     net = network(head)
     with torch.no_grad():
@@ -61,14 +62,29 @@ def test_a_network_without_places_is_the_seeds():
     assert names == {"backbone", "head"}
 
 
-def test_the_head_travels_in_the_checkpoint(checkpoint, images, tmp_path):
-    net = network("views")
-    written = replace(checkpoint, weights=net.state_dict(), head="views")
-    save_checkpoint(tmp_path / "views.pt", written)
-    loaded = load_checkpoint(tmp_path / "views.pt")
-    assert loaded.head == "views"
+@pytest.mark.parametrize("head", ["places", "views", "outlines"])
+def test_the_head_travels_in_the_checkpoint(head, checkpoint, images, tmp_path):
+    net = network(head)
+    written = replace(checkpoint, weights=net.state_dict(), head=head)
+    save_checkpoint(tmp_path / "made.pt", written)
+    loaded = load_checkpoint(tmp_path / "made.pt")
+    assert loaded.head == head
     with torch.no_grad():
         assert torch.equal(build_model(loaded).embed(images), net.embed(images))
+
+
+def test_the_network_sees_the_same_of_a_canvas_however_fine():
+    net = network("places")
+    rng = np.random.default_rng(2)
+    drawn = genuine(make_signer(rng), rng)
+    with torch.no_grad():
+        coarse, fine = (
+            net.embed(
+                torch.from_numpy(from_grey(drawn, Preprocessing(height=h, width=2 * h)))[None]
+            )
+            for h in (64, 256)
+        )
+    torch.testing.assert_close(coarse, fine, atol=2e-3, rtol=0)  # pixels are rounded to 1/255
 
 
 def test_a_head_this_release_does_not_know_is_refused(checkpoint, tmp_path):
@@ -95,6 +111,7 @@ def test_what_is_fitted_completes_a_trained_network(parts):
         assert torch.equal(net.state_dict()[name], value), name
     assert net.views is not None
     assert net.reduced is not None
+    assert (net.outlines is not None) == (parts.train.images.how.height == 128)
     images = torch.from_numpy(parts.train.images.images(np.arange(8)))
     with torch.no_grad():
         joint, found = net.joint(images), net.embed(images)

@@ -13,6 +13,7 @@ from worker.cli.evaluate import show_rows
 from worker.cli.options import DEFAULT_CACHE, Cache
 
 if TYPE_CHECKING:
+    from model.checkpoint import Checkpoint
     from model.corpora import Parts
     from model.dataset import Split
     from model.recipes import Recipe
@@ -67,6 +68,13 @@ def train(
         Path | None,
         typer.Option(metavar="FILE", help="A checkpoint whose weights a new run begins with."),
     ] = None,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit",
+            help="Keep what --start has learnt; fit only descriptors, rule and thresholds anew.",
+        ),
+    ] = False,
     generated: Annotated[
         int | None, typer.Option(min=0, help="Made-up signers to learn from as well.")
     ] = None,
@@ -104,6 +112,8 @@ def train(
         generated=generated,
         seed=seed,
     )
+    if refit and start is None:
+        raise typer.BadParameter("--refit keeps what a checkpoint has learnt; name it by --start.")
     if mode == "seed_grey":
         show.note(LEAKY)
     split = choose_writers(
@@ -135,7 +145,7 @@ def train(
             start=begun,
         )
         try:
-            trainer.fit()
+            trainer.keep() if refit else trainer.fit()
         except KeyboardInterrupt:
             show.note(
                 f"Stopped; the same command goes on after epoch {trainer.epoch}, from {place}."
@@ -145,7 +155,7 @@ def train(
         trainer,
         parts.test,
         output,
-        provenance=_origin(split) | {"start": begun.sha256 if begun else None},
+        provenance=_origin(split) | _begun_with(begun, refit),
         allow_leaky=allow_leaky,
     )
     _show_gates(checkpoint.provenance["gates"])
@@ -210,6 +220,14 @@ def _origin(split: Split) -> dict[str, Any]:
         "development_writers": [signer.name for signer in split.validation],
         "test_writers": [signer.name for signer in split.test],
     }
+
+
+def _begun_with(start: Checkpoint | None, refit: bool) -> dict[str, Any]:
+    """Which checkpoint a run began with, and its log where the run has taught it nothing."""
+    if start is None:
+        return {"start": None}
+    learnt = {"refit": True, "log": start.provenance.get("log", [])} if refit else {}
+    return {"start": start.sha256} | learnt
 
 
 def _revision() -> str | None:

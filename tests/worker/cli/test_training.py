@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from model.checkpoint import load_checkpoint
 from model.synthetic import write_dataset
@@ -65,6 +66,22 @@ def test_training_again_goes_on_from_what_is_there(
     assert "Resuming after epoch 1 of 1." in done.text
 
 
+def test_what_is_learnt_stays_as_it_is_where_the_rest_is_fitted_anew(
+    sigctl: Sigctl, here: Path, trained: Path, corpus: Path
+) -> None:
+    refit = ("--recipe", "seed", "--start", "made.pt", "--refit", "--seed", 5)
+    done = sigctl("train", corpus, *QUICK, *SHARES, *refit, "--output", "again.pt")
+    assert done.code == Exit.USAGE  # another split: who taught the one would tune the other
+    assert "made.pt" in done.text or "taught" in done.text
+    done = sigctl("train", corpus, *QUICK, *SHARES, *refit[:-2], "--output", "again.pt")
+    assert done.code == Exit.DONE, done.err
+    before, after = load_checkpoint(trained), load_checkpoint(here / "again.pt")
+    assert all(torch.equal(value, before.weights[name]) for name, value in after.weights.items())
+    assert after.provenance["refit"]
+    assert after.provenance["log"] == before.provenance["log"]
+    assert after.threshold == pytest.approx(before.threshold)
+
+
 def test_the_grey_input_is_called_leaky(sigctl: Sigctl, corpus: Path) -> None:
     done = sigctl("train", corpus, *QUICK, *SHARES, "--input", "seed_grey", "--output", "grey.pt")
     assert done.code == Exit.DONE
@@ -80,6 +97,7 @@ def test_the_grey_input_is_called_leaky(sigctl: Sigctl, corpus: Path) -> None:
             "There is no recipe 'best'; choose from seed, writers, places.",
         ),
         (("{corpus}", "--threshold", "guess"), "--threshold must be one of youden, maxacc, eer."),
+        (("{corpus}", "--refit"), "--refit keeps what a checkpoint"),
         (("{corpus}", "--input", "colour"), "--input must be one of strokes, seed_grey."),
         (("{corpus}", "--validation", 0.8), "6 signers are too few"),
         (("{corpus}", "--device", "abacus"), "'abacus' is no device"),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .alignment import VIEW
 from .objectives import Part
-from .outline import outline_histograms
+from .outline import outline_histograms, with_other_pens
 from .sampling import Rows
 from .siamese import EMBEDDING_SIZE, SiameseNet
 from .views import histograms
@@ -31,16 +31,23 @@ def complete(model: SiameseNet, part: Part, device: torch.device, rng: np.random
     model.eval().to(device)
     every = np.arange(len(part.images.pixels))
     groups = [writer.genuine for writer in part.writers]
-    found = (
-        histograms(images, model.see(images)[:, :1]) for images in _batches(part, every, device)
-    )
-    views.fit(torch.cat([*found]), groups)
+    batches = _batches(part, every, device)
+    found = [histograms(images, model.see(images)[:, :1]) for images in batches]
+    views.fit(torch.cat(found), groups)
     if outlines:
-        found = (outline_histograms(images) for images in _batches(part, every, device))
-        outlines.fit(torch.cat([*found]), groups)
+        outlines.fit(*_outlines(part, every, device), groups)
     some = rng.permutation(every)[:SAMPLE]
     joint = torch.cat([model.joint(images) for images in _batches(part, some, device)])
     reduced.weight.copy_(_principal(joint, EMBEDDING_SIZE))
+
+
+def _outlines(part: Part, rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:
+    """How the outlines of these signatures turn, and those of the same by other pens."""
+    found, penned = [], []
+    for images in _batches(part, rows, device):
+        found.append(outline_histograms(images))
+        penned.append(outline_histograms(with_other_pens(images)))
+    return torch.cat(found), torch.cat(penned)
 
 
 def _batches(part: Part, rows: Rows, device: torch.device) -> Iterator[Tensor]:

@@ -41,6 +41,25 @@ LENGTHS = (len(LEGS) * BINS**2, len(LEGS) * BINS_BY_PLACE**2 * prod(CELLS))
 """Numbers in the histograms of the whole and of its places."""
 
 
+_SQUARE, _ROUND = np.ones((3, 3), np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+PENS = ((cv2.erode, _CROSS), (cv2.erode, _SQUARE), (cv2.dilate, _SQUARE), (cv2.dilate, _ROUND))
+"""Two that are thinner than the one that wrote, and two that are thicker."""
+
+
+def with_other_pens(images: Tensor) -> Tensor:
+    """Images (B, 1, H, W) of white paper 1 and ink -1 -> the same, each by the next of four pens.
+
+    Smoothed by the median that `strokes_canvas` ends with.
+    """
+    masks = (images[:, 0] < 0).to(torch.uint8).cpu().numpy()
+    drawn = []
+    for number, mask in enumerate(masks):
+        change, kernel = PENS[number % len(PENS)]
+        drawn.append(cv2.medianBlur(change(mask, kernel), 5))
+    return 1 - 2 * torch.from_numpy(np.stack(drawn))[:, None].to(images)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Traced:
     """Points (N, 2) on the outlines of several images, x and y, one closed outline after another.
@@ -176,8 +195,14 @@ class Outlines(nn.Module):
             whole, places = self.whole.mapped(whole), self.places.mapped(places)
             return torch.cat([WEIGHT * whole, WEIGHT_BY_PLACE * places], 1)
 
-    def fit(self, found: Tensor, groups: Sequence[NDArray[np.intp]]) -> None:
-        """Fit both to histograms (N, 3072); each group holds the rows of one writer."""
+    def fit(self, found: Tensor, penned: Tensor, groups: Sequence[NDArray[np.intp]]) -> None:
+        """Fit both to histograms (N, 3072); each group holds the rows of one writer.
+
+        `penned` (N, 3072) are those of the same signatures by other pens. A writer holds one pen
+        while a corpus is made, and his forger another, so that without them the maps would learn
+        to tell pens apart.
+        """
         whole, places = _divided(found)
-        self.whole.fit(whole, groups)
-        self.places.fit(places, groups)
+        whole_penned, places_penned = _divided(penned)
+        self.whole.fit(whole, groups, [whole_penned])
+        self.places.fit(places, groups, [places_penned])

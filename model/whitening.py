@@ -42,12 +42,20 @@ class Whitened(nn.Module):
         return torch.cat([functional.normalize(part, dim=1) for part in parts], dim=1)
 
     @torch.no_grad()
-    def fit(self, found: Tensor, groups: Sequence[NDArray[np.intp]]) -> None:
-        """Fit means and map to descriptors (N, D); each group holds the rows of one writer."""
+    def fit(
+        self, found: Tensor, groups: Sequence[NDArray[np.intp]], copies: Sequence[Tensor] = ()
+    ) -> None:
+        """Fit means and map to descriptors (N, D); each group holds the rows of one writer.
+
+        `copies` (N, D) describe the same signatures with something changed that does not make them
+        another's: they count among those of their writer, and for nothing else.
+        """
         self.means.copy_(found.mean(0))
         centred = self.centred(found)
-        spread = _products(centred[rows] - centred[rows].mean(0) for rows in groups)
-        values, axes = torch.linalg.eigh(spread / sum(map(len, groups)))
+        every = [centred, *map(self.centred, copies)]
+        own = (torch.cat([table[rows] for table in every]) for rows in groups)
+        spread = _products(vectors - vectors.mean(0) for vectors in own)
+        values, axes = torch.linalg.eigh(spread / (len(every) * sum(map(len, groups))))
         whitened = axes / (values + SHRINKAGE * values.mean()).sqrt()
         # The directions of the largest variance over all signatures, after whitening.
         mean = centred.double().mean(0)

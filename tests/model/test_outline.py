@@ -22,6 +22,7 @@ from model.outline import (
     WEIGHT_BY_PLACE,
     Outlines,
     outline_histograms,
+    with_other_pens,
 )
 from model.preprocess import Preprocessing, from_grey
 from model.synthetic import genuine, make_signer
@@ -136,13 +137,35 @@ def test_what_has_no_outline_says_nothing_and_is_no_error(ink):
     assert torch.isfinite(Outlines()(blank)).all()
 
 
+def test_other_pens_are_two_thinner_and_two_thicker(signatures):
+    drawn = with_other_pens(signatures)
+    assert set(drawn.unique().tolist()) == {-1.0, 1.0}
+    before, after = ((images < 0).float().mean((1, 2, 3)) for images in (signatures, drawn))
+    thicker = torch.arange(len(signatures)) % 4 >= 2
+    assert torch.equal(after > before, thicker)
+    assert torch.equal(after < before, ~thicker)
+
+
+def test_a_map_that_has_met_other_pens_tells_them_less_apart(signatures):
+    drawn, groups = with_other_pens(signatures), [np.arange(2 * n, 2 * n + 2) for n in range(6)]
+    found, penned = outline_histograms(signatures), outline_histograms(drawn)
+    moved = []
+    for copies in (found, penned):
+        outlines = Outlines()
+        outlines.fit(found, copies, groups)
+        moved.append(torch.linalg.vector_norm(outlines(signatures) - outlines(drawn), dim=1).mean())
+    assert moved[1] < 0.9 * moved[0]
+
+
 def test_no_gradient_passes(signatures):
     assert not outline_histograms(signatures[:1].requires_grad_()).requires_grad
 
 
 def test_fitted_outlines_tell_made_up_signers_apart(signatures):
     outlines = Outlines()
-    outlines.fit(outline_histograms(signatures), [np.array([2 * n, 2 * n + 1]) for n in range(6)])
+    groups = [np.array([2 * n, 2 * n + 1]) for n in range(6)]
+    penned = outline_histograms(with_other_pens(signatures))
+    outlines.fit(outline_histograms(signatures), penned, groups)
     found = outlines(signatures)
     whole, places = found.split([KEPT, KEPT_BY_PLACE], dim=1)
     for part, weight in ((whole, WEIGHT), (places, WEIGHT_BY_PLACE)):

@@ -34,7 +34,7 @@ SHORTEST = 12  # points; what has fewer is a dot, around which nothing turns
 STRIDE = 2  # every second point begins a hinge: neighbours say nearly the same
 
 KEPT, KEPT_BY_PLACE = 128, 192
-WEIGHT, WEIGHT_BY_PLACE = 0.85, 1.0
+WEIGHT, WEIGHT_BY_PLACE = 0.6, 0.7
 """Numbers of each in the embedding, and their weights where what is learnt weighs 1."""
 
 LENGTHS = (len(LEGS) * BINS**2, len(LEGS) * BINS_BY_PLACE**2 * prod(CELLS))

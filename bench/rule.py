@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table for each number of references."""
     options = _options(arguments)
     checkpoint = load_checkpoint(options.checkpoint)
-    corpora = list(_corpora(options.data, lineage_of(checkpoint.provenance).tuning))
+    corpora = list(corpora_of(options.data, lineage_of(checkpoint.provenance).tuning))
     if not corpora:
         show.say("--data holds none of the checkpoint's development writers.", stderr=True)
         return CANNOT
@@ -63,7 +63,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _corpora(data: Path, names: Collection[str]) -> Iterator[list[Signer]]:
+def corpora_of(data: Path, names: Collection[str]) -> Iterator[list[Signer]]:
     """The signers of these names, corpus by corpus."""
     for corpus in sorted({name.rpartition("/")[0] for name in names}):
         if (data / corpus).is_dir():
@@ -90,11 +90,11 @@ def _table(
             for vectors, writers in able
         ]
         errors = [(scores.eer("skilled"), scores.eer("random")) for scores in found]
-        rows.append([name, *(_percent(*pair) for pair in [*errors, np.mean(errors, axis=0)])])
+        rows.append([name, *(percent(*pair) for pair in [*errors, np.mean(errors, axis=0)])])
     show.table(
         [show.Column(title="rule"), *(show.Column(title=t, right=True) for t in [*titles, "mean"])],
         rows,
-        title=f"{count} reference{'s' if count > 1 else ''}, EER in %, skilled / random forgeries",
+        title=title_of(count),
     )
 
 
@@ -108,7 +108,14 @@ def _rules(scoring: Scoring) -> Iterator[tuple[str, Scoring]]:
             yield f"nearest {name}".strip(), replace(scoring, **dropped)
 
 
-def _percent(skilled: float, random: float) -> str:
+def title_of(references: int) -> str:
+    """What a table with so many references shows."""
+    plural = "s" if references > 1 else ""
+    return f"{references} reference{plural}, EER in %, skilled / random forgeries"
+
+
+def percent(skilled: float, random: float) -> str:
+    """Two rates in 0 to 1, skilled / random, in per cent."""
     return f"{100 * skilled:.1f} / {100 * random:.1f}"
 
 

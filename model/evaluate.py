@@ -247,25 +247,28 @@ def with_references(
     scoring: Scoring,
     rng: np.random.Generator,
     draws: int = DRAWS,
+    questioned: Vectors | None = None,
 ) -> Scores:
     """Scores of the N-references protocol, pooled over writers and draws.
 
-    Writers without a genuine signature beyond their references are left out.
+    Writers without a genuine signature beyond their references are left out. `questioned` embeds
+    the same images as they are questioned, where that is not as they are enrolled.
     """
+    asked = vectors if questioned is None else questioned
     kinds: dict[str, list[Floats]] = {kind: [] for kind in KINDS}
     numbers: list[int] = []
     able = [number for number, writer in enumerate(writers) if len(writer.genuine) > references]
     for _ in range(draws):
         for number in able:
             order = rng.permutation(writers[number].genuine)
-            questioned = {
+            compared = {
                 "genuine": order[references:],
                 "skilled": writers[number].forged,
                 "random": _strangers(writers, [other for other in able if other != number], rng),
             }
             enrolled = vectors[order[:references]]
-            for kind, rows in questioned.items():
-                kinds[kind].append(scores(vectors[rows], enrolled, scoring))
+            for kind, rows in compared.items():
+                kinds[kind].append(scores(asked[rows], enrolled, scoring))
             numbers.append(number)
     claimed = {
         kind: np.repeat(np.array(numbers, np.intp), [len(found) for found in groups])

@@ -37,12 +37,11 @@ def choose_writers(
     seed: int,
     validation: float = 0.2,
     test: float = 0.1,
-    unforged: bool = False,
 ) -> Split:
     """Split `folder` by writer, and add the writers of further corpora to training.
 
     Of each further corpus a tenth of the writers goes to development and none to the test. Its
-    writers without skilled forgeries are left out, or with `unforged` all go to training. Raises
+    writers without skilled forgeries are left out: more hands of that kind won nothing. Raises
     DatasetError, also when no development writer is left to fit a threshold on.
     """
     corpora = [scan_dataset(corpus) for corpus in (folder, *also)]
@@ -54,8 +53,6 @@ def choose_writers(
         split = split_by_signer(forged, seed=seed, validation=ALSO_DEVELOPMENT, test=0)
         train += split.train
         development += split.validation
-        if unforged:
-            train += [signer for signer in signers if not signer.forged]
     if not development:
         raise DatasetError("No writer is left for development, so no threshold can be fitted.")
     whole = Split(train=tuple(train), validation=tuple(development), test=home.test)

@@ -8,7 +8,6 @@ does. Counted over the whole signature, the hinges say how; counted by place, wh
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import pi, prod
 
 import cv2
@@ -52,7 +51,7 @@ def with_other_pens(images: Tensor) -> Tensor:
 
     Smoothed by the median that `strokes_canvas` ends with.
     """
-    masks = (images[:, 0] < 0).to(torch.uint8).cpu().numpy()
+    masks = (images[:, 0] < 0).cpu().numpy().view(np.uint8)
     drawn = []
     for number, mask in enumerate(masks):
         change, kernel = PENS[number % len(PENS)]
@@ -114,7 +113,7 @@ def _roots(counted: Tensor) -> Tensor:
 
 def _traced(images: Tensor) -> _Traced:
     """The outlines of the ink and of the paper within it, smoothed over three points."""
-    masks = (images[:, 0] < 0).to(torch.uint8).cpu().numpy()
+    masks = (images[:, 0] < 0).cpu().numpy().view(np.uint8)
     found = [(number, outline) for number, mask in enumerate(masks) for outline in _outlines(mask)]
     counts = np.array([len(outline) for _, outline in found], np.int64)
     points = np.concatenate([np.empty((0, 2), np.int32), *(outline for _, outline in found)])
@@ -162,16 +161,14 @@ def _voted(places: Sequence[Tensor], sizes: Sequence[int], image: Tensor, images
 
     Beyond the last bin comes the first, as angles do; a cell is never beyond its last.
     """
-    below = [place.floor() for place in places]
-    above = [place - floor for place, floor in zip(places, below, strict=True)]
+    bins, share = image[None], torch.ones(1, len(image), device=image.device)
+    for place, size in zip(places, sizes, strict=True):
+        below = place.floor()
+        low, above = below.long() % size, place - below
+        bins = torch.cat([bins * size + low, bins * size + (low + 1) % size])
+        share = torch.cat([share * (1 - above), share * above])
     counted = torch.zeros(images * prod(sizes), device=image.device)
-    for corner in product((0, 1), repeat=len(places)):
-        bin_, share = image, torch.ones_like(above[0])
-        for step, floor, part, size in zip(corner, below, above, sizes, strict=True):
-            bin_ = bin_ * size + (floor.long() + step) % size
-            share = share * (part if step else 1 - part)
-        counted.index_add_(0, bin_, share)
-    return counted.view(images, -1)
+    return counted.scatter_add_(0, bins.flatten(), share.flatten()).view(images, -1)
 
 
 def _divided(found: Tensor) -> tuple[Tensor, Tensor]:

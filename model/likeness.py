@@ -4,15 +4,17 @@ Limits are the checkpoint's own where it has some: a specimen is far from its fe
 would reject it, and near another signer's when the rule would accept it as theirs.
 """
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .alignment import VIEW
 from .scoring import Scoring, Vectors, scores
 from .specimen import Remark, Weight
 
 Canvas = NDArray[np.float32]
 
-CLOSE = 0.43
+CLOSE = 0.5
 """Of the usual distance between a signer's specimens: one scan made again stays below it."""
 COPY, ALIKE = 0.6, 0.45
 """Overlap of two canvases from which close ones are a copy, and from which they may be."""
@@ -31,10 +33,21 @@ def close(distance: float, scoring: Scoring) -> bool:
 
 
 def overlap(first: Canvas, second: Canvas) -> float:
-    """The ink that two canvases (1, H, W) share, as a share of the ink of either, 0 to 1."""
-    a, b = (1.0 - first) / 2, (1.0 - second) / 2  # ink 1, paper 0
+    """The ink that two canvases (1, H, W) share, as a share of the ink of either, 0 to 1.
+
+    Compared where strokes are two pixels wide: on a finer canvas a scan made again misses itself.
+    """
+    a, b = ((1.0 - _coarse(canvas)) / 2 for canvas in (first, second))  # ink 1, paper 0
     either = float(np.maximum(a, b).sum())
     return float(np.minimum(a, b).sum()) / either if either else 1.0
+
+
+def _coarse(canvas: Canvas) -> Canvas:
+    height, width = VIEW
+    if canvas.shape[1] <= height:
+        return canvas
+    small = cv2.resize(canvas[0], (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.float32)[None]
 
 
 def copied(shared: float, other: str) -> Remark | None:

@@ -10,17 +10,15 @@ holds the corpora of the checkpoint's development and test writers; each is meas
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from rich.progress import track
 
-from bench.rule import corpora_of, percent, title_of
+from bench.rule import corpora_of, options_of, percent, title_of
 from model import evaluate
 from model.cache import CachedImages
 from model.checkpoint import build_model, load_checkpoint
@@ -32,7 +30,6 @@ from model.sampling import Writer, writers_of
 from model.scoring import Scoring
 from model.siamese import SiameseNet
 from worker.cli import show
-from worker.cli.options import DEFAULT_CACHE
 
 CANNOT = 2
 Pair = tuple[evaluate.Vectors, evaluate.Vectors]
@@ -41,7 +38,7 @@ Pair = tuple[evaluate.Vectors, evaluate.Vectors]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table for each number of references."""
-    options = _options(arguments)
+    options = options_of("What another pen does.", arguments)
     checkpoint = load_checkpoint(options.checkpoint)
     lineage = lineage_of(checkpoint.provenance)
     corpora = list(corpora_of(options.data, lineage.tuning | lineage.testing))
@@ -58,16 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for count in evaluate.REFERENCE_COUNTS:
         _table(count, writers, vectors, checkpoint.scoring)
     return 0
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="What another pen does.")
-    default = Path("checkpoints/siamese_vision_mamba_tiny.pt")
-    parser.add_argument("--data", type=Path, required=True, help="the folder of the corpora")
-    parser.add_argument("--checkpoint", type=Path, default=default)
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
-    parser.add_argument("--device", default="auto")
-    return parser.parse_args(arguments)
 
 
 @torch.no_grad()

@@ -35,7 +35,7 @@ CANNOT = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table for each number of references."""
-    options = _options(arguments)
+    options = options_of("What each part of the rule is worth.", arguments)
     checkpoint = load_checkpoint(options.checkpoint)
     corpora = list(corpora_of(options.data, lineage_of(checkpoint.provenance).tuning))
     if not corpora:
@@ -53,8 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="What each part of the rule is worth.")
+def options_of(description: str, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Which checkpoint is measured, and on which corpora."""
+    parser = argparse.ArgumentParser(description=description)
     default = Path("checkpoints/siamese_vision_mamba_tiny.pt")
     parser.add_argument("--data", type=Path, required=True, help="the folder of the corpora")
     parser.add_argument("--checkpoint", type=Path, default=default)

@@ -23,7 +23,7 @@ def complete(model: SiameseNet, part: Part, device: torch.device, rng: np.random
     """Set the classical descriptors beside what a network with the head `places` has learnt.
 
     Their maps are fitted to all signatures of the part, by its writers; the joint vector is then
-    brought to 512 numbers along its principal directions, which costs no accuracy. Outlines are
+    brought to 512 numbers along its principal directions, which costs 0.3 points. Outlines are
     among them where the canvas is finer than what the network sees, and says how they turn.
     """
     fine = part.images.how.height > VIEW[0] and part.images.how.width > VIEW[1]

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .alignment import VIEW
 from .scoring import Scoring, Vectors, scores
 from .specimen import Remark, Weight
 
@@ -18,6 +17,9 @@ CLOSE = 0.5
 """Of the usual distance between a signer's specimens: one scan made again stays below it."""
 COPY, ALIKE = 0.6, 0.45
 """Overlap of two canvases from which close ones are a copy, and from which they may be."""
+
+LAID = (64, 128)
+"""Height and width in pixels at which canvases are laid upon each other, if they are finer."""
 
 POINT = "1%"
 
@@ -43,7 +45,7 @@ def overlap(first: Canvas, second: Canvas) -> float:
 
 
 def _coarse(canvas: Canvas) -> Canvas:
-    height, width = VIEW
+    height, width = LAID
     if canvas.shape[1] <= height:
         return canvas
     small = cv2.resize(canvas[0], (width, height), interpolation=cv2.INTER_AREA)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from model.dataset import scan_dataset
@@ -31,7 +30,7 @@ Looked = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print two lines for each folder."""
+    """Print a line for each folder."""
     parser = argparse.ArgumentParser(description="How often a scan made again is found out.")
     parser.add_argument("folders", type=Path, nargs="+")
     default = Path("checkpoints/siamese_vision_mamba_tiny.pt")
@@ -57,7 +56,6 @@ def _measured(
     return again, others
 
 
-@torch.no_grad()
 def _looked(files: Sequence[bytes], embedder: Embedder) -> list[Looked]:
     canvases = [embedder.prepare(data) for data in files]
     return list(zip(canvases, embedder.embed(canvases, exact=True), strict=True))

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from bench.rule import corpora_of, options_of, percent, title_of
+from bench.rule import corpora_of, errors_of, options_of, percent, title_of
 from model import evaluate
 from model.cache import CachedImages
 from model.checkpoint import build_model, load_checkpoint
@@ -78,20 +78,8 @@ def _table(
     ]
     rows = []
     for own, (plain, penned) in able:
-        found = [
-            evaluate.with_references(
-                plain,
-                own,
-                references=count,
-                scoring=scoring,
-                rng=np.random.default_rng(count),
-                questioned=questioned,
-            )
-            for questioned in (plain, penned)
-        ]
-        rows.append(
-            [own[0].corpus, *(percent(one.eer("skilled"), one.eer("random")) for one in found)]
-        )
+        errors = [errors_of(plain, own, count, scoring, by) for by in (plain, penned)]
+        rows.append([own[0].corpus, *(percent(*pair) for pair in errors)])
     if rows:
         titles = ("the pen of the references", "other pens")
         show.table(

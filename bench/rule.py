@@ -80,23 +80,32 @@ def _table(
     titles = [writers[0].corpus for _, writers in able]
     rows = []
     for name, rule in _rules(scoring):
-        found = [
-            evaluate.with_references(
-                vectors,
-                writers,
-                references=count,
-                scoring=rule,
-                rng=np.random.default_rng(count),
-            )
-            for vectors, writers in able
-        ]
-        errors = [(scores.eer("skilled"), scores.eer("random")) for scores in found]
+        errors = [errors_of(vectors, writers, count, rule) for vectors, writers in able]
         rows.append([name, *(percent(*pair) for pair in [*errors, np.mean(errors, axis=0)])])
     show.table(
         [show.Column(title="rule"), *(show.Column(title=t, right=True) for t in [*titles, "mean"])],
         rows,
         title=title_of(count),
     )
+
+
+def errors_of(
+    vectors: evaluate.Vectors,
+    writers: Sequence[Writer],
+    references: int,
+    scoring: Scoring,
+    questioned: evaluate.Vectors | None = None,
+) -> tuple[float, float]:
+    """EER in 0 to 1, skilled and random, by the same draws of references whatever is measured."""
+    found = evaluate.with_references(
+        vectors,
+        writers,
+        references=references,
+        scoring=scoring,
+        rng=np.random.default_rng(references),
+        questioned=questioned,
+    )
+    return found.eer("skilled"), found.eer("random")
 
 
 def _rules(scoring: Scoring) -> Iterator[tuple[str, Scoring]]:

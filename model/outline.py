@@ -73,7 +73,7 @@ class _Traced:
     image: Tensor
 
     def every(self, stride: int) -> Tensor:
-        """The numbers of every so-manieth point, counted along each outline by itself."""
+        """The numbers of every `stride`-th point, counted along each outline by itself."""
         numbers = torch.arange(len(self.points))
         return numbers[(numbers - self.first) % stride == 0]
 
@@ -161,13 +161,13 @@ def _voted(places: Sequence[Tensor], sizes: Sequence[int], image: Tensor, images
 
     Beyond the last bin comes the first, as angles do; a cell is never beyond its last.
     """
-    bins, share = image[None], torch.ones(1, len(image), device=image.device)
+    bins, share = image[None], torch.ones(1, len(image))
     for place, size in zip(places, sizes, strict=True):
         below = place.floor()
         low, above = below.long() % size, place - below
         bins = torch.cat([bins * size + low, bins * size + (low + 1) % size])
         share = torch.cat([share * (1 - above), share * above])
-    counted = torch.zeros(images * prod(sizes), device=image.device)
+    counted = torch.zeros(images * prod(sizes))
     return counted.scatter_add_(0, bins.flatten(), share.flatten()).view(images, -1)
 
 

@@ -72,7 +72,7 @@ def test_what_is_learnt_stays_as_it_is_where_the_rest_is_fitted_anew(
     refit = ("--recipe", "seed", "--start", "made.pt", "--refit", "--seed", 5)
     done = sigctl("train", corpus, *QUICK, *SHARES, *refit, "--output", "again.pt")
     assert done.code == Exit.USAGE  # another split: who taught the one would tune the other
-    assert "made.pt" in done.text or "taught" in done.text
+    assert "development and test writers, such as" in done.text
     done = sigctl("train", corpus, *QUICK, *SHARES, *refit[:-2], "--output", "again.pt")
     assert done.code == Exit.DONE, done.err
     before, after = load_checkpoint(trained), load_checkpoint(here / "again.pt")

@@ -36,8 +36,8 @@ class Reporter:
 class Trainer:
     """The state of a run. `folder` receives log.csv, last.pt after each epoch, and the result.
 
-    A new run begins with the weights of `start`, or else as the recipe says; one that is found in
-    `folder` is resumed. Raises TrainingError, CheckpointMismatch.
+    It begins with the weights of `start`, or else as the recipe says. Then `fit` trains, going on
+    with a run that is found in `folder`, or `keep` leaves all as it is. Raises CheckpointMismatch.
     """
 
     def __init__(
@@ -85,7 +85,6 @@ class Trainer:
         self.best_error = math.inf
         self.best_weights: dict[str, Tensor] = {}
         self.log: list[dict[str, float]] = []
-        self._resume()
 
     def _head_parameters(self) -> list[nn.Parameter]:
         return [
@@ -97,9 +96,10 @@ class Trainer:
     def fit(self) -> dict[str, Tensor]:
         """Train the epochs that are left; returns the best epoch's weights, a copy of their own.
 
-        Raises TrainingError when the loss stops being a number. Killed at any moment, a run
-        loses the epoch it was in and no more.
+        Raises TrainingError when the loss stops being a number, and where the folder holds a run
+        of another recipe. Killed at any moment, a run loses the epoch it was in and no more.
         """
+        self._resume()
         for epoch in range(self.epoch, self.recipe.epochs):
             started = time.monotonic()
             loss = self._train_epoch(epoch)
@@ -123,7 +123,7 @@ class Trainer:
         return self.best_weights
 
     def keep(self) -> None:
-        """Take the weights that the run begins with for its result, without an epoch of it."""
+        """Take the weights that the run begins with for its result, whatever the folder holds."""
         self.best_weights = copy.deepcopy(self.average.state_dict())
 
     def _train_epoch(self, epoch: int) -> float:

@@ -139,7 +139,7 @@ def test_a_folder_of_another_recipe_is_not_resumed(parts, tmp_path):
     recipe = replace(SEED, **SMALL)
     trainer(recipe, parts, tmp_path).fit()
     with pytest.raises(TrainingError, match="a run of another recipe"):
-        trainer(replace(recipe, learning_rate=1.0), parts, tmp_path)
+        trainer(replace(recipe, learning_rate=1.0), parts, tmp_path).fit()
 
 
 def test_the_checkpoint_carries_thresholds_that_reproduce_its_own_figures(parts, tmp_path):
@@ -230,6 +230,9 @@ def test_a_run_begins_with_the_weights_of_a_checkpoint_that_fits(parts, tmp_path
         assert torch.equal(value.float(), start.weights[name].float()), name
     with pytest.raises(CheckpointMismatch, match="do not fit"):
         begin(replace(first.recipe, backbone="test_convnext"), "other")
+    kept = begin(first.recipe, "first")  # a run lies there, with weights that were not rounded
+    kept.keep()
+    assert equal(kept.best_weights, {n: v.float() for n, v in start.weights.items()})
 
 
 def test_writers_who_taught_the_first_weights_may_not_test_the_second(corpus):

@@ -1,0 +1,41 @@
+"""The grey of the ink is called what it is, where forgeries went through another scanner."""
+
+import cv2
+import numpy as np
+import pytest
+
+from bench import grey
+from model.synthetic import write_dataset
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scans") / "made"
+    write_dataset(folder, signers=10, genuine=3, forgeries=3, seed=1)
+    return folder
+
+
+def table_of(folder, tmp_path, capsys):
+    asked = ["--data", str(folder), "--cache", str(tmp_path / "cache"), "--device", "cpu"]
+    assert grey.main(asked) == 0
+    return capsys.readouterr().out
+
+
+def test_a_tone_curve_of_the_forgeries_is_found_without_any_reference(scans, tmp_path, capsys):
+    plain = table_of(scans, tmp_path, capsys)
+    assert "LEAKY" in plain
+    assert "EER 0.00 %" not in plain
+    assert "the hand" not in plain  # the shipped checkpoint knows none of these writers
+    curve = (np.arange(256) // 2 * 2).astype(np.uint8)
+    curve[255] = 255
+    for path in (scans / "full_forg").iterdir():
+        cv2.imwrite(str(path), curve[cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)])
+    curved = table_of(scans, tmp_path, capsys)
+    assert "EER 0.00 %" in curved
+    assert "100.0 % of them have some" in curved
+
+
+def test_few_writers_are_refused_in_a_sentence(tmp_path, capsys):
+    write_dataset(tmp_path / "made", signers=3, genuine=2, forgeries=2, seed=1)
+    assert grey.main(["--data", str(tmp_path / "made")]) == grey.CANNOT
+    assert "ten writers" in capsys.readouterr().err

@@ -4,6 +4,8 @@ Limits are the checkpoint's own where it has some: a specimen is far from its fe
 would reject it, and near another signer's when the rule would accept it as theirs.
 """
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -81,12 +83,18 @@ def far(vector: Vectors, fellows: Vectors, scoring: Scoring) -> Remark | None:
 
 
 def near(
-    vector: Vectors, theirs: Vectors, signer_id: str, scoring: Scoring, *, is_far: bool
+    vector: Vectors,
+    theirs: Vectors,
+    signer_id: str,
+    scoring: Scoring,
+    *,
+    is_far: Callable[[], bool],
 ) -> Remark | None:
     """Whether a specimen (D,) would be accepted as another signer's, by their references (N, D).
 
-    With one that is `is_far` from the signer's own, too, it is refused. A checkpoint without
-    operating points has no threshold strict enough to ask thousands of signers.
+    One that is far from the signer's own, too, is refused; `is_far` says so, and is asked only of
+    a specimen that is near. A checkpoint without operating points has no threshold strict enough to
+    ask thousands of signers.
     """
     point = _point(scoring)
     if point is None:
@@ -94,11 +102,12 @@ def near(
     accept, _ = scoring.band(len(theirs), point)
     if float(scores(vector[None], theirs, scoring)[0]) >= accept:
         return None
+    far_as_well = is_far()
     return Remark(
         code="near_another",
-        weight=Weight.REFUSAL if is_far else Weight.WARNING,
+        weight=Weight.REFUSAL if far_as_well else Weight.WARNING,
         sentence=f"the model would accept it as the signature of {signer_id}"
-        + (", and reject it as this signer's" if is_far else ""),
+        + (", and reject it as this signer's" if far_as_well else ""),
     )
 
 

@@ -129,7 +129,7 @@ class Inspection:
             neighbour.references,
             neighbour.signer_id,
             self._scoring,
-            is_far=likeness.far(vector, own, self._scoring) is not None,
+            is_far=lambda: likeness.far(vector, own, self._scoring) is not None,
         )
 
 

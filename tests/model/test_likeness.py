@@ -93,18 +93,18 @@ def test_the_first_specimen_has_nobody_to_be_far_from():
 
 def test_what_the_rule_would_accept_as_another_signers_is_near():
     theirs = np.stack([at(0), at(0.1)])
-    assert near(at(0.5), theirs, "bo", BANDED, is_far=False) is None
-    remark = near(at(0.3), theirs, "bo", BANDED, is_far=False)
+    assert near(at(0.5), theirs, "bo", BANDED, is_far=lambda: False) is None
+    remark = near(at(0.3), theirs, "bo", BANDED, is_far=lambda: False)
     assert remark is not None
     assert (remark.code, remark.weight) == ("near_another", Weight.WARNING)
     assert "bo" in remark.sentence
 
 
 def test_far_from_the_own_and_near_anothers_is_refused():
-    remark = near(at(0.3), at(0)[None], "bo", BANDED, is_far=True)
+    remark = near(at(0.3), at(0)[None], "bo", BANDED, is_far=lambda: True)
     assert remark is not None
     assert remark.weight is Weight.REFUSAL
 
 
 def test_a_checkpoint_without_operating_points_says_nothing_of_other_signers():
-    assert near(at(0), at(0)[None], "bo", PLAIN, is_far=True) is None
+    assert near(at(0), at(0)[None], "bo", PLAIN, is_far=lambda: True) is None

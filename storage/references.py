@@ -78,44 +78,55 @@ def enrol(
     Raises UnknownSigner, SignerRetired, UnknownModel, InvalidVector.
     """
     signers.get(session, signer_id)
-    models.get(session, model_id)
+    models.known(session, model_id)
     signers.changed(session, signer_id)  # first: it makes others who enrol the signer wait
     specimens: dict[str, Specimen] = {}
     for specimen in offered:
         specimens.setdefault(specimen.sha256, specimen)  # the first stands
     if not specimens:
         return {}
-    new = _insert_references(session, signer_id, list(specimens.values()))
-    rows = select(Reference.sha256, Reference.id).where(
-        Reference.signer_id == signer_id, Reference.sha256.in_(specimens)
-    )
-    numbers = {row.sha256: row.id for row in session.execute(rows)}
+    numbers = _insert_references(session, signer_id, list(specimens.values()))
+    new = set(numbers)
+    if standing := [sha256 for sha256 in specimens if sha256 not in new]:
+        new |= _restored(session, signer_id, standing)
+        numbers |= _numbers(session, signer_id, standing)
     seen = {number: specimens[sha256].vector for sha256, number in numbers.items()}
     _insert_embeddings(session, model_id, seen)
     return {sha256: (number, sha256 in new) for sha256, number in numbers.items()}
 
 
-def _insert_references(session: Session, signer_id: str, specimens: Sequence[Specimen]) -> set[str]:
-    """The hashes that were brought into use: new ones, and retired ones that are restored."""
+def _insert_references(
+    session: Session, signer_id: str, specimens: Sequence[Specimen]
+) -> dict[str, int]:
+    """The numbers of those that are new, by their hash."""
     rows = [
         {"signer_id": signer_id, "uri": one.uri, "sha256": one.sha256, "source": one.source}
         for one in specimens
     ]
     insert = upsert(session, Reference).values(rows)
     insert = insert.on_conflict_do_nothing(index_elements=["signer_id", "sha256"])
-    new = set(session.scalars(insert.returning(Reference.sha256)))
-    standing = [one.sha256 for one in specimens if one.sha256 not in new]
-    if standing:
-        restored = (
-            update(Reference)
-            .where(Reference.signer_id == signer_id, Reference.sha256.in_(standing))
-            .where(Reference.retired_at.is_not(None))
-            .values(retired_at=None)
-            .returning(Reference.sha256)
-            .execution_options(synchronize_session=False)
-        )
-        new |= set(session.scalars(restored))
-    return new
+    added = session.execute(insert.returning(Reference.sha256, Reference.id))
+    return {row.sha256: row.id for row in added}
+
+
+def _numbers(session: Session, signer_id: str, hashes: Sequence[str]) -> dict[str, int]:
+    query = select(Reference.sha256, Reference.id).where(
+        Reference.signer_id == signer_id, Reference.sha256.in_(hashes)
+    )
+    return {row.sha256: row.id for row in session.execute(query)}
+
+
+def _restored(session: Session, signer_id: str, hashes: Sequence[str]) -> set[str]:
+    """Those that had been retired, and are in use again now."""
+    restored = (
+        update(Reference)
+        .where(Reference.signer_id == signer_id, Reference.sha256.in_(hashes))
+        .where(Reference.retired_at.is_not(None))
+        .values(retired_at=None)
+        .returning(Reference.sha256)
+        .execution_options(synchronize_session=False)
+    )
+    return set(session.scalars(restored))
 
 
 def of_signer(session: Session, signer_id: str, *, retired: bool = False) -> list[Reference]:

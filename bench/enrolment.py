@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from bench.service import Service
 from model.checkpoint import save_checkpoint
 from model.engine import cores, one_core_a_thread
 from storage import models, references
+from storage.images import Images, S3Config
 from worker import registry
 from worker.embedding import TOGETHER, embed_references
 from worker.embedding_queue import CHUNK
@@ -31,6 +33,7 @@ from worker.transactions import transaction
 
 IMAGES = 5
 THREADS_PER_CORE = 2  # one fetches and writes while the other embeds
+STORES = ("s3", "folder")
 ROUND = 50
 """Signers in a round: first their images are only embedded, then they are enrolled."""
 
@@ -50,10 +53,11 @@ Item = TypeVar("Item")
 def measure(service: Service, corpus: Corpus, signers: int) -> dict[str, Any]:
     """Enrol `signers` with five images each, several signers at a time; images a second.
 
-    `overhead` is what checks, store and database add to decoding and embedding the same images in
+    `overhead` is what checks, store and database add to decoding and embedding as many images in
     the same threads, as a share of that: the median of rounds that alternate, and all of them.
     `own` is the same in processor time of this process alone, without that of the servers beside
-    it. Where the corpus has too few signers their pictures come again, under other hashes.
+    it. Both with the S3 server of the service as the store and with a folder. Where the corpus has
+    too few signers their pictures come again, under other hashes.
     """
     one_core_a_thread()
     hands = [signer.genuine[:IMAGES] for signer in corpus.signers]
@@ -65,34 +69,48 @@ def measure(service: Service, corpus: Corpus, signers: int) -> dict[str, Any]:
         canvases = [runtime.embedder.prepare(image) for image in signer[1].values()]
         runtime.embedder.embed(canvases, exact=True)
 
-    def enrol(signer: Signer) -> None:
+    def enrol(images: Images, signer: Signer) -> None:
         enroll(
             signer[0],
             signer[1].items(),
             sessions=runtime.sessions,
-            images=runtime.images,
+            images=images,
             embedder=runtime.embedder,
             register=register,
-            force=signers > len(hands),  # what comes again is another signer's
+            force=len(STORES) * signers > len(hands),  # what comes again is another signer's
         )
 
-    enrol(_signer(signers, hands))
-    bare, whole = [], []
-    with ThreadPoolExecutor(THREADS_PER_CORE * cores()) as pool:
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(THREADS_PER_CORE * cores()) as pool:
+        stores = dict(zip(STORES, (runtime.images, _in_folder(folder)), strict=True))
+        enrol(runtime.images, _signer(len(STORES) * signers, hands))
+        bare: list[Took] = []
+        whole: dict[str, list[Took]] = {store: [] for store in stores}
         for first in track(range(0, signers, ROUND), "Enrolment", transient=True):
-            chosen = [_signer(n, hands) for n in range(first, min(first + ROUND, signers))]
-            bare.append(_took(pool, embed, chosen))
-            whole.append(_took(pool, enrol, chosen))
+            numbers = range(first, min(first + ROUND, signers))
+            bare.append(_took(pool, embed, [_signer(n, hands) for n in numbers]))
+            for place, (store, images) in enumerate(stores.items()):
+                chosen = [_signer(place * signers + n, hands) for n in numbers]
+                whole[store].append(_took(pool, partial(enrol, images), chosen))
+        again = _re_embedding(runtime, stores, pool)
     return {
         "signers": signers,
         "images": IMAGES,
         "hands": len(hands),
-        **_told(bare, whole, IMAGES * signers),
-        "re_embedding": _re_embedding(runtime),
+        "stores": {
+            store: {**_told(bare, whole[store], IMAGES * signers), "re_embedding": again[store]}
+            for store in stores
+        },
     }
 
 
-def _re_embedding(runtime: Runtime) -> dict[str, Any]:
+def _in_folder(folder: str) -> Images:
+    store = Path(folder).resolve().as_uri()
+    return Images(roots=(), buckets=(), store=store, s3=S3Config(), max_bytes=2**24)
+
+
+def _re_embedding(
+    runtime: Runtime, stores: Mapping[str, Images], pool: ThreadPoolExecutor
+) -> dict[str, dict[str, Any]]:
     """The same for embedding all references with a second model, in chunks as workers get them."""
     own = runtime.embedder.checkpoint
     with TemporaryDirectory() as folder:
@@ -100,34 +118,29 @@ def _re_embedding(runtime: Runtime) -> dict[str, Any]:
         other = registry.register(runtime, path.read_bytes(), str(path)).id
     embedder = runtime.models.get(other)
     with transaction(runtime.sessions) as session:
-        missing = models.lacking(session, other)
+        missing = references.numbered(session, models.lacking(session, other))
 
     def embed(images: Sequence[bytes]) -> None:
         for start in range(0, len(images), TOGETHER):
             some = images[start : start + TOGETHER]
             embedder.embed([embedder.prepare(image) for image in some], exact=True)
 
-    def re_embed(numbers: Sequence[int]) -> None:
-        embed_references(
-            numbers, sessions=runtime.sessions, images=runtime.images, embedder=embedder
-        )
+    def re_embed(images: Images, numbers: Sequence[int]) -> None:
+        embed_references(numbers, sessions=runtime.sessions, images=images, embedder=embedder)
 
-    bare, whole = [], []
-    with ThreadPoolExecutor(THREADS_PER_CORE * cores()) as pool:
-        for first in track(range(0, len(missing), IMAGES * ROUND), "Re-embedding", transient=True):
-            chosen = missing[first : first + IMAGES * ROUND]
+    told = {}
+    for store, images in stores.items():
+        numbers = sorted(number for number, one in missing.items() if images.keeps(one.uri))
+        bare, whole = [], []
+        for first in track(range(0, len(numbers), IMAGES * ROUND), "Re-embedding", transient=True):
+            chosen = numbers[first : first + IMAGES * ROUND]
             chunks = [chosen[start : start + CHUNK] for start in range(0, len(chosen), CHUNK)]
-            images = [_stored(runtime, chunk) for chunk in chunks]
-            bare.append(_took(pool, embed, images))
-            whole.append(_took(pool, re_embed, chunks))
-    return _told(bare, whole, len(missing))
-
-
-def _stored(runtime: Runtime, chunk: Sequence[int]) -> list[bytes]:
-    """The very images that are embedded anew, fetched before anything is timed."""
-    with transaction(runtime.sessions) as session:
-        uris = [reference.uri for reference in references.numbered(session, chunk).values()]
-    return [runtime.images.fetch(uri) for uri in uris]
+            # The very images that are embedded anew, fetched before anything is timed.
+            data = [[images.fetch(missing[number].uri) for number in chunk] for chunk in chunks]
+            bare.append(_took(pool, embed, data))
+            whole.append(_took(pool, partial(re_embed, images), chunks))
+        told[store] = _told(bare, whole, len(numbers))
+    return told
 
 
 def _told(bare: Sequence[Took], whole: Sequence[Took], images: int) -> dict[str, Any]:

@@ -129,24 +129,22 @@ def _service(found: Result) -> Iterator[str]:
 
 
 def _enrolment(found: Result) -> Iterator[str]:
-    yield "## Enrolment"
+    yield f"## Enrolment of {found['signers']} signers with {found['images']} images each"
     yield ""
-    yield (
-        f"{found['signers']} signers with {found['images']} images each: {found['seconds']:.0f} s, "
-        f"{found['images_per_second']:.0f} images/s; "
-        f"{100 * found['overhead']['median']:.0f} % more than decoding and embedding the same "
-        f"images, {_own(found)} (medians of rounds)."
-    )
-    again = found["re_embedding"]
-    yield (
-        f"Embedding the same references for another model: {again['seconds']:.0f} s, "
-        f"{again['images_per_second']:.0f} images/s; "
-        f"{100 * again['overhead']['median']:.0f} % more, {_own(again)}."
-    )
-
-
-def _own(found: Result) -> str:
-    return f"{100 * found['own']['median']:.0f} % in processor time without that of the servers"
+    yield "Overhead over decoding and embedding alone, medians of rounds; the same in processor"
+    yield "time of the enrolling process, without that of the servers."
+    yield ""
+    yield "| store | | s | images/s | overhead | in processor time |"
+    yield "|---|---|---|---|---|---|"
+    for store, enrolled in found["stores"].items():
+        for what, row in (("enrolled", enrolled), ("embedded anew", enrolled["re_embedding"])):
+            shares = " | ".join(
+                f"{100 * row[name]['median']:.0f} %" for name in ("overhead", "own")
+            )
+            yield (
+                f"| {store} | {what} | {row['seconds']:.0f} | {row['images_per_second']:.0f} "
+                f"| {shares} |"
+            )
 
 
 def _shares(result: Result) -> Iterator[str]:

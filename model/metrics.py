@@ -167,8 +167,8 @@ def bootstrap_eer(
 
 
 def resamplable(genuine: Sequence[ArrayLike], forged: Sequence[ArrayLike]) -> bool:
-    """Whether there are two writers or more, and distances of both classes."""
-    return len(genuine) > 1 and all(any(np.size(v) for v in kind) for kind in (genuine, forged))
+    """Whether two writers or more have genuine distances, and anybody has forged ones."""
+    return sum(np.size(v) > 0 for v in genuine) > 1 and any(np.size(v) for v in forged)
 
 
 def resample(writers: int, rng: np.random.Generator, resamples: int = 1000) -> NDArray[np.int64]:

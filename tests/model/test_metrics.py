@@ -251,3 +251,11 @@ def test_a_policy_that_makes_no_sense_is_refused(policy, target, sentence):
 def test_every_metrics_error_has_its_code():
     codes = [MetricsError.code, EmptyClass.code, NonFiniteDistance.code]
     assert codes == ["metrics_error", "empty_class", "non_finite_distance"]
+
+
+def test_an_interval_takes_two_writers_who_have_something_to_draw():
+    rng = np.random.default_rng(0)
+    nobody, ada, bo = [], [0.1, 0.4], [0.2, 0.3]
+    assert np.isfinite(metrics.bootstrap_eer([ada, bo], [[0.3], [0.5]], rng=rng)).all()
+    assert np.isnan(metrics.bootstrap_eer([nobody, ada], [nobody, [0.3]], rng=rng)).all()
+    assert np.isnan(metrics.bootstrap_eer([ada, bo], [nobody, nobody], rng=rng)).all()

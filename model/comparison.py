@@ -20,10 +20,13 @@ from .sampling import Writer
 
 Vectors = NDArray[np.float32]
 
+Pair = tuple[Measured, Measured]
+"""By one protocol, of the active model and of the candidate."""
+
 FORGERIES = ("skilled", "random")
-SERVICE = 5
-"""References of a signer in the service; a candidate must be better at this number, or at the
-largest below it that the held-out writers have enough signatures for."""
+MEAN = "all numbers of references"
+"""The protocol that a candidate must be better by: the mean of those with references, for signers
+of a service have some five or some ten, and one row by itself is moved by its draws."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +45,8 @@ class Comparison:
 
     @property
     def deciding(self) -> tuple[Difference, ...]:
-        """Those that the candidate has to be better by: as near to the service as can be."""
-        counts = [found.references or 0 for found in self.differences]
-        most = max((count for count in counts if count <= SERVICE), default=0)
-        return tuple(
-            found for found, count in zip(self.differences, counts, strict=True) if count == most
-        )
+        """Those that the candidate has to be better by, one for each kind of forgery."""
+        return tuple(found for found in self.differences if found.protocol == MEAN)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -80,11 +79,7 @@ def compare(
         )
         for checkpoint, vectors in ((active, active_vectors), (candidate, candidate_vectors))
     )
-    differences = [
-        _difference(*pair, kind, seed)
-        for pair in zip(before, after, strict=True)
-        for kind in FORGERIES
-    ]
+    differences = _differences(list(zip(before, after, strict=True)), len(writers), seed)
     return Comparison(
         writers=tuple(writer.name for writer in writers),
         differences=tuple(differences),
@@ -94,18 +89,42 @@ def compare(
     )
 
 
-def _difference(before: Measured, after: Measured, kind: str, seed: int) -> Difference:
+def _differences(pairs: Sequence[Pair], writers: int, seed: int) -> list[Difference]:
+    """By each protocol, and by the mean of those with references as far as they were measured."""
+    found: list[Difference] = []
+    several: dict[str, list[Pair]] = {kind: [] for kind in FORGERIES}
+    for pair in pairs:
+        for kind in FORGERIES:
+            found.append(one := _difference([pair], kind, writers, seed))
+            if one.references and one.measured:
+                several[kind].append(pair)
+    return found + [
+        _difference(some, kind, writers, seed, protocol=MEAN)
+        for kind, some in several.items()
+        if some
+    ]
+
+
+def _difference(
+    pairs: Sequence[Pair], kind: str, writers: int, seed: int, protocol: str | None = None
+) -> Difference:
+    """By one protocol, or by the mean of several."""
+    references = None if protocol else pairs[0][0].references
     # No protocol shares its draws with another, so that chance strikes each by itself.
-    rng = np.random.default_rng((seed, before.references or 0, FORGERIES.index(kind)))
+    order = len(MEAN) if protocol else references or 0
     low, high = difference_interval(
-        before.scores.by_writer(kind), after.scores.by_writer(kind), rng=rng
+        [
+            (before.scores.by_writer(kind, writers), after.scores.by_writer(kind, writers))
+            for before, after in pairs
+        ],
+        rng=np.random.default_rng((seed, order, FORGERIES.index(kind))),
     )
     return Difference(
-        protocol=before.protocol,
-        references=before.references,
+        protocol=protocol or pairs[0][0].protocol,
+        references=references,
         kind=kind,
-        active=before.scores.eer(kind),
-        candidate=after.scores.eer(kind),
+        active=float(np.mean([before.scores.eer(kind) for before, _ in pairs])),
+        candidate=float(np.mean([after.scores.eer(kind) for _, after in pairs])),
         low=low,
         high=high,
     )

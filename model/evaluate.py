@@ -73,9 +73,12 @@ class Scores:
         genuine, forged = self.by_writer(kind)
         return metrics.bootstrap_eer(genuine, forged, rng=rng)
 
-    def by_writer(self, kind: str) -> tuple[list[Floats], list[Floats]]:
-        """The genuine scores of each writer, and those of the forgeries of that kind."""
-        writers = 1 + max(
+    def by_writer(self, kind: str, writers: int | None = None) -> tuple[list[Floats], list[Floats]]:
+        """The genuine scores of each writer, and those of the forgeries of that kind.
+
+        Of so many writers, or as many as are claimed: who cannot be measured has none.
+        """
+        writers = writers or 1 + max(
             (int(rows.max()) for rows in self.claimed.values() if len(rows)), default=0
         )
         return self._parted("genuine", writers), self._parted(kind, writers)

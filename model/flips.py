@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .metrics import roc_auc
+
 STRICTNESS = {"accept": 0, "review": 1, "reject": 2, "error": 2}
 """How far a verdict is from acceptance."""
 
@@ -13,13 +15,15 @@ STRICTNESS = {"accept": 0, "review": 1, "reject": 2, "error": 2}
 class Change:
     """One document with the verdict it had and the one it would have.
 
-    `truth` is what people found out, `genuine` or `forged`, if they did.
+    `truth` is what people found out, `genuine` or `forged`, if they did; `score` is the new one,
+    None for an error.
     """
 
     job_id: str
     before: str
     after: str
     truth: str | None = None
+    score: float | None = None
 
     @property
     def flipped(self) -> bool:
@@ -82,6 +86,19 @@ class Flips:
         if not self.changes:
             return 0.0
         return (len(self.flipped) - len(self.corrected)) / len(self.changes)
+
+    def told_apart(self) -> tuple[float, int, int]:
+        """How well the new scores tell documents called forged from those called genuine.
+
+        The area under the ROC, nan without both, and how many there are of the genuine and of the
+        forged.
+        """
+        genuine, forged = (
+            [one.score for one in self.changes if one.truth == truth and one.score is not None]
+            for truth in ("genuine", "forged")
+        )
+        area = roc_auc(genuine, forged) if genuine and forged else float("nan")
+        return area, len(genuine), len(forged)
 
     @property
     def asked(self) -> int:

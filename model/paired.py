@@ -70,23 +70,30 @@ def difference_from(values: Mapping[str, Any]) -> Difference:
     return Difference(**{field.name: values[field.name] for field in fields(Difference)})
 
 
+Paired = tuple[ByWriter, ByWriter]
+"""Of the active model and of the candidate, for the same writers in the same order."""
+
+
 def difference_interval(
-    active: ByWriter, candidate: ByWriter, *, rng: np.random.Generator, resamples: int = 1000
+    protocols: Sequence[Paired], *, rng: np.random.Generator, resamples: int = 1000
 ) -> tuple[float, float]:
     """Bounds of the candidate's equal error rate less the active model's, to 95 % on either side.
 
     Better and worse are two questions, each of one side: beyond a bound lies one chance in twenty.
 
-    Each of the two has the genuine and the forged distances by writer, for the same writers in the
-    same order, who are drawn anew for both at once. (nan, nan) where `bootstrap_eer` has that.
+    Of several protocols it is the mean of their differences. Writers, as many by each protocol, are
+    drawn anew for both models and all protocols at once. (nan, nan) where `bootstrap_eer` has that.
 
     >>> same = ([[0.1, 0.2], [0.3, 0.7]], [[0.4, 0.9], [0.8, 1.0]])
-    >>> difference_interval(same, same, rng=np.random.default_rng(0))
+    >>> difference_interval([(same, same)], rng=np.random.default_rng(0))
     (0.0, 0.0)
     """
-    if not metrics.resamplable(*active) or not metrics.resamplable(*candidate):
+    if not protocols or not all(metrics.resamplable(*one) for pair in protocols for one in pair):
         return float("nan"), float("nan")
-    weights = metrics.resample(len(active[0]), rng, resamples)
-    before, after = (metrics.resampled_eers(*one, weights) for one in (active, candidate))
-    low, high = np.nanpercentile(after - before, [5.0, 95.0])
+    weights = metrics.resample(len(protocols[0][0][0]), rng, resamples)
+    differences = []
+    for pair in protocols:
+        before, after = (metrics.resampled_eers(*one, weights) for one in pair)
+        differences.append(after - before)
+    low, high = np.nanpercentile(np.mean(differences, axis=0), [5.0, 95.0])
     return float(low), float(high)

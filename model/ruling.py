@@ -1,10 +1,11 @@
 """The rule by which a candidate may take the place of the active model.
 
 All of this must hold: against skilled and against random forgeries, and by every protocol, the
-candidate is not worse, and by the one nearest to the service it is better in one of the two; no
-gate against leaks fails; few enough of the service's last verdicts would flip; and of those that
-people have judged no more would flip away from what they found out than towards it. Worse and
-better are what the interval of the difference over writers does not put down to chance.
+candidate is not worse, and by the mean over all numbers of references it is better in one of the
+two; no gate against leaks fails; few enough of the service's last verdicts would flip; and of those
+that people have judged no more would flip away from what they found out than towards it, and its
+scores tell what they called genuine from what they called forged. Worse and better are what the
+interval of the difference over writers does not put down to chance.
 """
 
 from dataclasses import asdict, dataclass
@@ -12,6 +13,12 @@ from typing import Any
 
 from .comparison import FORGERIES, Comparison
 from .flips import Flips
+
+FEW = 10
+"""Documents that people called genuine, or forged, below which nothing is said of the labels."""
+
+LEARNT = 0.7
+"""Area under the ROC of what was labelled, 0.5 for labels at random."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +66,7 @@ def rule(comparison: Comparison, flips: Flips | None, *, max_flips: float) -> Ru
             _gates(comparison),
             _few_flips(flips, max_flips),
             _labels_confirmed(flips),
+            _labels_learnt(flips),
         )
     )
 
@@ -123,3 +131,19 @@ def _labels_confirmed(flips: Flips | None) -> Condition:
         f" {contradicted} away from it."
     )
     return Condition(name="labels", met=contradicted <= corrected, sentence=sentence)
+
+
+def _labels_learnt(flips: Flips | None) -> Condition:
+    """Most of them were taught: who cannot tell them apart then was taught nothing, or errs."""
+    area, genuine, forged = Flips(gone={}).told_apart() if flips is None else flips.told_apart()
+    if min(genuine, forged) < FEW:
+        sentence = (
+            f"Of the documents replayed people called {genuine} genuine and {forged} forged; fewer"
+            f" than {FEW} of either say nothing of the labels."
+        )
+        return Condition(name="learnt", met=True, sentence=sentence)
+    sentence = (
+        f"The candidate's scores tell {forged} documents that people called forged from {genuine}"
+        f" that they called genuine with an AUC of {area:.2f}; {LEARNT} is the least."
+    )
+    return Condition(name="learnt", met=area >= LEARNT, sentence=sentence)

@@ -173,7 +173,13 @@ def _again(
         pass  # the document is no input for this model: a verdict that turns into an error
     after = ERROR if judgement is None else str(judgement.verdict)
     return Card(
-        change=Change(job_id=job.id, before=decision.verdict, after=after, truth=truth),
+        change=Change(
+            job_id=job.id,
+            before=decision.verdict,
+            after=after,
+            truth=truth,
+            score=None if judgement is None else judgement.score,
+        ),
         signer_id=decision.signer_id,
         questioned=questioned,
         nearest=None if judgement is None else canvases[judgement.nearest],

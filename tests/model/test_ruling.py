@@ -1,20 +1,24 @@
 """The rule of promotion, the paired interval beneath it, and the flips that it counts."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from model import metrics
-from model.comparison import Comparison
+from model.comparison import MEAN, Comparison, compare
 from model.flips import Change, Flips, flips_of
 from model.paired import Difference, difference_interval
 from model.ruling import rule
+from model.sampling import Writer
+from model.scoring import Scoring
 
 NONE = Flips(gone={})
 
 
-def difference(kind, low, high, references=5, active=0.15):
+def difference(kind, low, high, references=None, active=0.15):
     return Difference(
-        protocol=f"{references} references",
+        protocol=f"{references} references" if references else MEAN,
         references=references,
         kind=kind,
         active=active,
@@ -58,7 +62,7 @@ def test_a_candidate_that_is_better_in_one_and_no_worse_in_the_other_is_promoted
         ),
         ((difference("skilled", -0.04, 0.01), difference("random", -0.01, 0.0)), ["one_better"]),
         ((*BETTER, difference("skilled", 0.01, 0.02, references=10)), ["skilled_no_worse"]),
-        # Better with ten references alone is better where the service does not work.
+        # Better with ten references alone may be luck: of ten rows one is.
         (
             (
                 difference("skilled", -0.02, 0.02),
@@ -118,6 +122,33 @@ def test_a_candidate_that_turns_more_verdicts_from_the_truth_than_to_it_is_refus
     assert "1 go towards what people found out and 2 away from it" in reason
 
 
+def judged(genuine, forged):
+    """Documents that nobody's verdict flips, with the candidate's scores by what people say."""
+    told = [("genuine", score) for score in genuine] + [("forged", score) for score in forged]
+    changes = (
+        Change(job_id=str(n), before="review", after="review", truth=truth, score=score)
+        for n, (truth, score) in enumerate(told)
+    )
+    return Flips(changes=tuple(changes), gone={})
+
+
+def test_a_candidate_that_cannot_tell_apart_what_people_told_apart_is_refused():
+    flips = judged([0.1] * 10 + [0.9] * 10, [0.1] * 9 + [0.9] * 11)
+    assert flips.told_apart() == (pytest.approx(0.525), 20, 20)
+    assert unmet(comparison(*BETTER), flips) == ["learnt"]
+    (reason,) = rule(comparison(*BETTER), flips, max_flips=0.02).reasons
+    assert "20 documents that people called forged" in reason
+    assert "AUC of 0.5" in reason
+    assert unmet(comparison(*BETTER), judged([0.1] * 8 + [0.9] * 2, [0.1] * 2 + [0.9] * 8)) == []
+
+
+def test_few_labels_say_nothing_of_themselves():
+    assert unmet(comparison(*BETTER), judged([0.5] * 9, [0.5] * 30)) == []
+    no_score = Change(job_id="1", before="error", after="error", truth="genuine")
+    flips = judged([0.5] * 9, [0.5] * 30)
+    assert Flips(changes=(*flips.changes, no_score), gone={}).told_apart()[1] == 9
+
+
 def test_flips_of_which_nobody_knows_the_truth_say_nothing_of_the_labels():
     no_move = change("reject", "error", "genuine")
     flips = Flips(changes=(change("review", "accept"), no_move), gone={})
@@ -130,7 +161,7 @@ def test_decisions_none_of_which_can_be_replayed_prove_nothing():
 
 
 def test_flips_are_kept_and_read_back():
-    plain = [{"job_id": "1", "before": "accept", "after": "review", "truth": None}]
+    plain = [{"job_id": "1", "before": "accept", "after": "review", "truth": None, "score": 0.5}]
     flips = flips_of(plain, {"x": 1})
     assert flips.as_dict()["flips"] == plain
     assert (flips.as_dict()["seen"], flips.as_dict()["gone"]) == (1, {"x": 1})
@@ -154,7 +185,7 @@ def test_the_paired_interval_sees_what_two_intervals_of_their_own_do_not():
         metrics.bootstrap_eer(*one, rng=np.random.default_rng(0)) for one in (active, candidate)
     ]
     assert apart[1][1] > apart[0][0]
-    low, high = difference_interval(active, candidate, rng=np.random.default_rng(0))
+    low, high = difference_interval([(active, candidate)], rng=np.random.default_rng(0))
     assert low < high < 0
 
 
@@ -162,11 +193,67 @@ def test_the_paired_interval_covers_no_difference_as_often_as_it_says():
     rng, missed = np.random.default_rng(2), 0
     for _ in range(200):
         first, second = scores(rng, 1.5, 0.5), scores(rng, 1.5, 0.5)
-        low, high = difference_interval(first, second, rng=rng, resamples=200)
+        low, high = difference_interval([(first, second)], rng=rng, resamples=200)
         missed += low > 0 or high < 0
     assert missed / 200 < 0.12
 
 
+def test_the_mean_of_several_protocols_is_surer_than_one_of_them():
+    """The same difference by four draws of their own: chance of the draws falls out of the mean."""
+
+    def width(protocols):
+        low, high = difference_interval(protocols, rng=np.random.default_rng(0))
+        return high - low
+
+    rng = np.random.default_rng(3)
+    pairs = [(scores(rng, 1.5, 0.3), scores(rng, 1.7, 0.3)) for _ in range(4)]
+    assert width(pairs) < min(map(width, ([pair] for pair in pairs)))
+    low, high = difference_interval(pairs[:1] * 3, rng=np.random.default_rng(0))
+    assert (low, high) == pytest.approx(
+        difference_interval(pairs[:1], rng=np.random.default_rng(0))
+    )
+
+
+def test_what_decides_is_the_mean_over_the_numbers_of_references_that_can_be_measured():
+    """Of five writers one has three signatures and one has twelve: ten references test nobody."""
+    counts, forged, rows = (3, 6, 6, 6, 12), 4, 0
+    writers = []
+    for number, count in enumerate(counts):
+        genuine = np.arange(rows, rows + count)
+        rows += count + forged
+        writers.append(
+            Writer(
+                name=f"a/{number}",
+                corpus="a",
+                genuine=genuine,
+                forged=np.arange(rows - forged, rows),
+            )
+        )
+    rng = np.random.default_rng(4)
+    before, after = rng.normal(size=(2, rows, 8)).astype(np.float32)
+    model = SimpleNamespace(threshold=1.0, scoring=Scoring(thresholds={1: 1.0}))
+    found = compare(
+        writers,
+        active=model,
+        active_vectors=before,
+        candidate=model,
+        candidate_vectors=after,
+        seed=1,
+    )
+    assert {one.protocol for one in found.differences if not one.measured} == {"10 references"}
+    for decides in found.deciding:
+        several = [
+            one
+            for one in found.differences
+            if one.references and one.measured and one.kind == decides.kind
+        ]
+        assert [one.references for one in several] == [1, 3, 5]
+        assert decides.measured
+        assert decides.active == pytest.approx(np.mean([one.active for one in several]))
+        assert decides.candidate == pytest.approx(np.mean([one.candidate for one in several]))
+    assert [one.kind for one in found.deciding] == ["skilled", "random"]
+
+
 def test_without_two_writers_or_forgeries_there_is_no_interval():
     one = ([[0.1]], [[0.2]])
-    assert np.isnan(difference_interval(one, one, rng=np.random.default_rng(0))).all()
+    assert np.isnan(difference_interval([(one, one)], rng=np.random.default_rng(0))).all()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from model.checkpoint import load_checkpoint, parse_checkpoint, save_checkpoint
+from model.comparison import MEAN
 from model.errors import DatasetError, TrainingError
 from model.lineage import enrolled_name, is_kept
 from storage import decisions, labels, models, references, signers
@@ -97,7 +98,7 @@ def test_a_candidate_is_registered_with_its_file_recipe_parent_and_figures(
     assert checkpoint.provenance["start"] == parent.id
     assert model.metrics is not None
     protocols = {row["protocol"] for row in model.metrics["comparison"]["differences"]}
-    assert protocols == {"1:1", "1 reference", "3 references", "5 references"}
+    assert protocols == {"1:1", "1 reference", "3 references", "5 references", MEAN}
     assert model.metrics["ruling"]["promotes"] == found.ruling.promotes
     assert model.metrics["replay"]["seen"] == 42
     page = found.report.read_text()

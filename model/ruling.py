@@ -135,7 +135,7 @@ def _labels_confirmed(flips: Flips | None) -> Condition:
 
 def _labels_learnt(flips: Flips | None) -> Condition:
     """Most of them were taught: who cannot tell them apart then was taught nothing, or errs."""
-    area, genuine, forged = Flips(gone={}).told_apart() if flips is None else flips.told_apart()
+    area, genuine, forged = (flips or Flips(gone={})).told_apart()
     if min(genuine, forged) < FEW:
         sentence = (
             f"Of the documents replayed people called {genuine} genuine and {forged} forged; fewer"

@@ -1,6 +1,6 @@
 """How fast sigctl is on this machine, beside what people would use instead.
 
-    python -m bench [--data CORPUS] [--quick] [--only PART ...] [--output DIR]
+    python -m bench [--data CORPUS] [--quick] [--only PART ...] [--signers N] [--output DIR]
 
 Writes performance.json after each part, so that a run that is stopped leaves what it had, and at
 the end performance.md and performance.png. docs/performance.md explains the parts and what limits
@@ -14,7 +14,7 @@ import json
 import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ def main() -> None:
     options = _options()
     options.output.mkdir(parents=True, exist_ok=True)
     size = QUICK if options.quick else FULL
+    size = replace(size, signers=options.signers or size.signers)
     with tempfile.TemporaryDirectory() as made:
         chosen = corpus(options.data, Path(made))
         result = _about(options, chosen)
@@ -76,6 +77,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, default=default)
     parser.add_argument("--quick", action="store_true", help="a few minutes, noisier")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--signers", type=int, help="who enrol; 1000, or 20 with --quick")
     parser.add_argument("--output", type=Path, default=Path("bench-output"))
     return parser.parse_args()
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -25,7 +26,7 @@ from bench.rule import options_of, percent
 from model import evaluate, metrics
 from model.cache import CachedImages
 from model.checkpoint import Checkpoint, build_model, load_checkpoint
-from model.dataset import Signer, scan_dataset
+from model.dataset import scan_dataset
 from model.inference import choose_device
 from model.lineage import lineage_of
 from model.preprocess import decode_grey
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CANNOT
     images = CachedImages(signers, checkpoint.preprocessing, options.cache)
     writers = writers_of(signers, images)
-    levels = _levels(signers, writers, len(images.pixels))
+    levels = _levels(images)
     answers = _answers(levels, writers)
     grey = answers[:, None].astype(np.float32)
     compared: list[tuple[str, Sequence[Writer], evaluate.Vectors]]
@@ -74,29 +75,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _levels(signers: Sequence[Signer], writers: Sequence[Writer], count: int) -> Floats:
+def _levels(images: CachedImages) -> Floats:
     """The shares (N, 256) of each level of grey among all that is not white."""
-    levels = np.zeros((count, 256))
-    for signer, writer in zip(signers, writers, strict=True):
-        for rows, paths in ((writer.genuine, signer.genuine), (writer.forged, signer.forged)):
-            for row, path in zip(rows, paths, strict=True):
-                grey = decode_grey(path.read_bytes())
-                counts = np.bincount(grey[grey < WHITE], minlength=256)
-                levels[row] = counts / max(counts.sum(), 1)
+    levels = np.zeros((len(images.pixels), 256))
+    for path, row in images.index.items():
+        grey = decode_grey(path.read_bytes())
+        counts = np.bincount(grey[grey < WHITE], minlength=256)
+        levels[row] = counts / max(counts.sum(), 1)
     return levels
 
 
 def _answers(levels: Floats, writers: Sequence[Writer]) -> Floats:
     """How sure it is that each image (N,) is forged, in 0 to 1, by writers of other folds."""
-    answers, roots = np.zeros(len(levels)), np.sqrt(levels)
+    members = [np.concatenate([writer.genuine, writer.forged]) for writer in writers]
     folds = np.arange(len(writers)) // evaluate.FOLD
-    for fold in np.unique(folds):
-        genuine, forged = _rows([writers[n] for n in np.flatnonzero(folds != fold)])
-        own = np.concatenate(_rows([writers[n] for n in np.flatnonzero(folds == fold)]))
-        taught = np.concatenate([genuine, forged])
-        called = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-        called.fit(roots[taught], np.isin(taught, forged))
-        answers[own] = called.predict_proba(roots[own])[:, 1]
+    rows, (_, forged) = np.concatenate(members), _rows(writers)
+    votes = cross_val_predict(
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
+        np.sqrt(levels[rows]),
+        np.isin(rows, forged),
+        groups=np.repeat(folds, [len(each) for each in members]),
+        cv=LeaveOneGroupOut(),
+        method="predict_proba",
+    )
+    answers = np.zeros(len(levels))
+    answers[rows] = votes[:, 1]
     return answers
 
 

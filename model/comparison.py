@@ -91,43 +91,51 @@ def compare(
 
 def _differences(pairs: Sequence[Pair], writers: int, seed: int) -> list[Difference]:
     """By each protocol, and by the mean of those with references as far as they were measured."""
-    found: list[Difference] = []
-    several: dict[str, list[Pair]] = {kind: [] for kind in FORGERIES}
-    for pair in pairs:
-        for kind in FORGERIES:
-            found.append(one := _difference([pair], kind, writers, seed))
-            if one.references and one.measured:
-                several[kind].append(pair)
-    return found + [
-        _difference(some, kind, writers, seed, protocol=MEAN)
-        for kind, some in several.items()
-        if some
-    ]
+    rows = [(pair, _difference(pair, kind, writers, seed)) for pair in pairs for kind in FORGERIES]
+    able = [(pair, one) for pair, one in rows if one.references and one.measured]
+    kinds = [[(pair, one) for pair, one in able if one.kind == kind] for kind in FORGERIES]
+    return [one for _, one in rows] + [_mean(some, writers, seed) for some in kinds if some]
 
 
-def _difference(
-    pairs: Sequence[Pair], kind: str, writers: int, seed: int, protocol: str | None = None
-) -> Difference:
-    """By one protocol, or by the mean of several."""
-    references = None if protocol else pairs[0][0].references
+def _difference(pair: Pair, kind: str, writers: int, seed: int) -> Difference:
+    before, after = pair
     # No protocol shares its draws with another, so that chance strikes each by itself.
-    order = len(MEAN) if protocol else references or 0
-    low, high = difference_interval(
-        [
-            (before.scores.by_writer(kind, writers), after.scores.by_writer(kind, writers))
-            for before, after in pairs
-        ],
-        rng=np.random.default_rng((seed, order, FORGERIES.index(kind))),
-    )
+    low, high = _interval([pair], kind, writers, (seed, before.references or 0))
     return Difference(
-        protocol=protocol or pairs[0][0].protocol,
-        references=references,
+        protocol=before.protocol,
+        references=before.references,
         kind=kind,
-        active=float(np.mean([before.scores.eer(kind) for before, _ in pairs])),
-        candidate=float(np.mean([after.scores.eer(kind) for _, after in pairs])),
+        active=before.scores.eer(kind),
+        candidate=after.scores.eer(kind),
         low=low,
         high=high,
     )
+
+
+def _mean(rows: Sequence[tuple[Pair, Difference]], writers: int, seed: int) -> Difference:
+    """The mean of rows of one kind; its interval draws the writers for all of them at once."""
+    pairs, found = [pair for pair, _ in rows], [one for _, one in rows]
+    low, high = _interval(pairs, found[0].kind, writers, (seed, len(MEAN)))
+    return Difference(
+        protocol=MEAN,
+        references=None,
+        kind=found[0].kind,
+        active=float(np.mean([one.active for one in found])),
+        candidate=float(np.mean([one.candidate for one in found])),
+        low=low,
+        high=high,
+    )
+
+
+def _interval(
+    pairs: Sequence[Pair], kind: str, writers: int, draws: tuple[int, int]
+) -> tuple[float, float]:
+    scores = [
+        (before.scores.by_writer(kind, writers), after.scores.by_writer(kind, writers))
+        for before, after in pairs
+    ]
+    rng = np.random.default_rng((*draws, FORGERIES.index(kind)))
+    return difference_interval(scores, rng=rng)
 
 
 def _leaks(vectors: Vectors, writers: Sequence[Writer], seed: int) -> list[str]:

@@ -142,7 +142,7 @@ def get(session: Session, id: str) -> Model:
     return model
 
 
-def known(session: Session, id: str) -> None:
+def require(session: Session, id: str) -> None:
     """Raises UnknownModel for one without a row, which never goes again once it is there."""
     if session.get(Model, id) is None:
         raise UnknownModel(f"no model {id[:12]!r} has been registered")

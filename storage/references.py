@@ -78,7 +78,7 @@ def enrol(
     Raises UnknownSigner, SignerRetired, UnknownModel, InvalidVector.
     """
     signers.get(session, signer_id)
-    models.known(session, model_id)
+    models.require(session, model_id)
     signers.changed(session, signer_id)  # first: it makes others who enrol the signer wait
     specimens: dict[str, Specimen] = {}
     for specimen in offered:
@@ -209,7 +209,7 @@ def put_embedding(
     """
     packed = vectors.pack(vector)
     reference = _get(session, reference_id)
-    models.get(session, model_id)
+    models.require(session, model_id)
     values = {
         "reference_id": reference_id,
         "model_id": model_id,
@@ -227,7 +227,7 @@ def put_embeddings(
 
     References that have been erased meanwhile are left out. Raises InvalidVector, UnknownModel.
     """
-    models.get(session, model_id)
+    models.require(session, model_id)
     owners = select(Reference.id, Reference.signer_id).where(Reference.id.in_(found))
     rows = session.execute(owners.order_by(Reference.id).with_for_update(read=True)).all()
     if not rows:

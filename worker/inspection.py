@@ -123,13 +123,13 @@ class Inspection:
     ) -> Remark | None:
         if neighbour is None:
             return None
-        own = _stacked([*self.vectors, *beside], vector)
+
+        def is_far() -> bool:
+            own = _stacked([*self.vectors, *beside], vector)
+            return likeness.far(vector, own, self._scoring) is not None
+
         return likeness.near(
-            vector,
-            neighbour.references,
-            neighbour.signer_id,
-            self._scoring,
-            is_far=lambda: likeness.far(vector, own, self._scoring) is not None,
+            vector, neighbour.references, neighbour.signer_id, self._scoring, is_far=is_far
         )
 
 

@@ -106,14 +106,14 @@ def measure(ink: Mask) -> Measures:
     """Measure a mask (H, W) that holds some ink."""
     box = boxed(ink)
     height, width = box.shape
-    crossings, crossed = max(_crossings(ink), _crossings(ink.T))
+    crossings, crossed = max(_crossings(ink, 1), _crossings(ink, 0))
     return Measures(
         long=float(max(height, width)),
         strokes=_outline(box) / 2 / float(np.hypot(height, width)),
         crossings=crossings,
         crossed=crossed,
-        beside=_gap(box.sum(axis=0)) / height,
-        above=_gap(box.sum(axis=1)) / height,
+        beside=_gap(_sums(box, 0)) / height,
+        above=_gap(_sums(box, 1)) / height,
     )
 
 
@@ -169,9 +169,20 @@ def _outline(box: NDArray[np.uint8]) -> float:
     return sum(cv2.arcLength(edge, True) for edge in edges)
 
 
-def _crossings(ink: Mask) -> tuple[float, float]:
-    """Of the first and the last row: the strokes that meet it, and that as a share of the most."""
-    met = np.count_nonzero(ink[:, 1:] & ~ink[:, :-1], axis=1) + ink[:, 0]
+def _sums(counted: NDArray[np.uint8], axis: int) -> NDArray[np.int32]:
+    """As `counted.sum(axis)`; NumPy takes ten times as long over bytes."""
+    sums = cv2.reduce(counted, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S)
+    return np.asarray(sums, np.int32).ravel()
+
+
+def _crossings(ink: Mask, axis: int) -> tuple[float, float]:
+    """Of the first and the last line along an axis: the strokes it meets, and their share.
+
+    The share is of the most that any parallel meets.
+    """
+    before, after = (ink[:, :-1], ink[:, 1:]) if axis else (ink[:-1], ink[1:])
+    begin = ink[:, 0] if axis else ink[0]
+    met = _sums((after > before).view(np.uint8), axis) + begin
     edge = float(max(met[0], met[-1]))
     return edge, edge / float(met.max())
 

@@ -6,12 +6,12 @@ Nobody in `storage` commits. The edge writes `with database_errors(), sessions.b
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import URL, Engine, create_engine, event, exc, make_url
+from sqlalchemy import URL, Engine, Row, Table, create_engine, event, exc, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -94,13 +94,29 @@ def insert_new(session: Session, table: type[Base], values: dict[str, Any], *key
 
     Under concurrency the loser waits for the winner's transaction and then sees its row.
     """
-    statement = upsert(session, table).values(values).on_conflict_do_nothing(index_elements=key)
-    # Not by rowcount, which is unknown (-1) on PostgreSQL where a column's default is generated.
-    inserted = session.execute(statement.returning(getattr(table, key[0])))
-    return inserted.first() is not None
+    return bool(insert_missing(session, table, [values], *key))
 
 
-def upsert(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
+def insert_missing(
+    session: Session,
+    table: type[Base],
+    rows: Sequence[Mapping[str, Any]],
+    *key: str,
+    returning: Sequence[str] = (),
+) -> Sequence[Row[Any]]:
+    """Inserts those of the rows whose key columns do not stand, and returns these.
+
+    Of each the columns named in `returning`, or its key. As `insert_new` under concurrency.
+    """
+    # By the bare table, whose statement is compiled once for any number of rows; and what was
+    # inserted is not told by rowcount, which is unknown (-1) on PostgreSQL.
+    bare = cast(Table, table.__table__)
+    columns = [bare.columns[name] for name in returning or key]
+    insert = upsert(session, bare).on_conflict_do_nothing(index_elements=key)
+    return session.execute(insert.returning(*columns), list(rows)).all()
+
+
+def upsert(session: Session, table: type[Base] | Table) -> postgresql.Insert | sqlite.Insert:
     """An INSERT that can say what to do about rows that stand, in the database's own dialect."""
     postgres = session.get_bind().dialect.name == "postgresql"
     return postgresql.insert(table) if postgres else sqlite.insert(table)

@@ -88,17 +88,24 @@ class Images:
             raise ImageForbidden(f"{shown(uri)} lies outside the buckets that may be read")
         return bucket, key
 
-    def put(self, data: bytes, *, suffix: str = "", max_bytes: int | None = None) -> str:
+    def put(
+        self,
+        data: bytes,
+        *,
+        sha256: str | None = None,
+        suffix: str = "",
+        max_bytes: int | None = None,
+    ) -> str:
         """Keeps the bytes under their sha256 and returns the URI; the same bytes, the same URI.
 
-        A suffix such as `.png` is a help for people; one that looks unlike a suffix is left out.
-        `max_bytes` stands in for the limit of images. Raises ImageTooBig, StoreRefused,
-        StoreUnavailable.
+        Who knows the hash already, in hex, gives it. A suffix such as `.png` is a help for people;
+        one that looks unlike a suffix is left out. `max_bytes` stands in for the limit of images.
+        Raises ImageTooBig, StoreRefused, StoreUnavailable.
         """
         most = max_bytes or self._max_bytes
         if len(data) > most:
             raise ImageTooBig(f"the image holds more than {most} bytes")
-        digest = hashlib.sha256(data).hexdigest()
+        digest = sha256 or hashlib.sha256(data).hexdigest()
         name = digest + (suffix.lower() if SUFFIX.fullmatch(suffix.lower()) else "")
         if self._folder is not None:
             path = self._folder / digest[:2] / name

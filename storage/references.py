@@ -12,7 +12,7 @@ from sqlalchemy import CursorResult, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from storage import models, signers, vectors
-from storage.database import insert_new, upsert
+from storage.database import insert_missing, insert_new
 from storage.errors import (
     InvalidVector,
     ModelChanged,
@@ -77,9 +77,9 @@ def enrol(
 
     Raises UnknownSigner, SignerRetired, UnknownModel, InvalidVector.
     """
-    signers.get(session, signer_id)
+    if not signers.changed(session, signer_id):  # first: it makes others who enrol the signer wait
+        signers.get(session, signer_id)
     models.require(session, model_id)
-    signers.changed(session, signer_id)  # first: it makes others who enrol the signer wait
     specimens: dict[str, Specimen] = {}
     for specimen in offered:
         specimens.setdefault(specimen.sha256, specimen)  # the first stands
@@ -103,9 +103,8 @@ def _insert_references(
         {"signer_id": signer_id, "uri": one.uri, "sha256": one.sha256, "source": one.source}
         for one in specimens
     ]
-    insert = upsert(session, Reference).values(rows)
-    insert = insert.on_conflict_do_nothing(index_elements=["signer_id", "sha256"])
-    added = session.execute(insert.returning(Reference.sha256, Reference.id))
+    key, told = ("signer_id", "sha256"), ("sha256", "id")
+    added = insert_missing(session, Reference, rows, *key, returning=told)
     return {row.sha256: row.id for row in added}
 
 
@@ -251,9 +250,8 @@ def _insert_embeddings(
         }
         for number, vector in found.items()
     ]
-    insert = upsert(session, Embedding).values(rows)
-    insert = insert.on_conflict_do_nothing(index_elements=["reference_id", "model_id"])
-    return set(session.scalars(insert.returning(Embedding.reference_id)))
+    added = insert_missing(session, Embedding, rows, "reference_id", "model_id")
+    return {row.reference_id for row in added}
 
 
 def count(session: Session, signer_id: str, model_id: str) -> int:

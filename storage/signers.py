@@ -46,10 +46,10 @@ def check_id(signer_id: str) -> str:
     return signer_id
 
 
-def ensure(session: Session, signer_id: str) -> Signer:
-    """The signer, enrolled now if new. Raises InvalidSignerId, SignerRetired."""
-    insert_new(session, Signer, {"id": check_id(signer_id)}, "id")
-    return get(session, signer_id)
+def ensure(session: Session, signer_id: str) -> None:
+    """Enrols the signer if new. Raises InvalidSignerId, SignerRetired."""
+    if not insert_new(session, Signer, {"id": check_id(signer_id)}, "id"):
+        get(session, signer_id)
 
 
 def get(session: Session, signer_id: str, *, allow_retired: bool = False) -> Signer:
@@ -64,14 +64,19 @@ def get(session: Session, signer_id: str, *, allow_retired: bool = False) -> Sig
     return signer
 
 
-def changed(session: Session, signer_id: str) -> None:
-    """Notes that the signer's references or their embeddings are no longer what they were."""
-    session.execute(
+def changed(session: Session, signer_id: str) -> bool:
+    """Notes that the signer's references or their embeddings are no longer what they were.
+
+    Whether the signer is in use.
+    """
+    row = session.execute(
         update(Signer)
         .where(Signer.id == signer_id)
         .values(revision=Signer.revision + 1)
+        .returning(Signer.retired_at)
         .execution_options(synchronize_session=False)
-    )
+    ).one_or_none()
+    return row is not None and row.retired_at is None
 
 
 def revisions(session: Session, signer_ids: Collection[str]) -> dict[str, int]:

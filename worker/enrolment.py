@@ -156,8 +156,8 @@ def _written(
     with transaction(work.sessions) as session:
         if unseen or any(isinstance(item, Accepted) for item in examined):
             signers.ensure(session, work.signer_id)
-            register_model(session, work.embedder)
-            models.still_active(session, model_id)
+            model = register_model(session, work.embedder)  # held, so that it is read once
+            models.still_active(session, model.id)
         lineup = models.lineup(session)
         for reference_id, vector in unseen.items():
             references.put_embedding(

@@ -132,7 +132,8 @@ def _kept(
     refusals = [remark for remark in remarks if remark.weight is Weight.REFUSAL]
     if refusals and not work.force:
         return offer.refused(refusals[0].code, refusals[0].sentence)
-    uri = "" if work.dry_run else _or_refusal(offer, partial(work.images.put, offer.data))
+    keep = partial(work.images.put, offer.data, sha256=offer.sha256)
+    uri = "" if work.dry_run else _or_refusal(offer, keep)
     if isinstance(uri, ImageReport):
         return uri
     inspection.accept(specimen)

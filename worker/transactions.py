@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from storage import models
 from storage.database import Sessions, database_errors
-from storage.tables import CANDIDATE
+from storage.tables import CANDIDATE, Model
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
@@ -27,8 +27,8 @@ def transaction(sessions: Sessions) -> Iterator[Session]:
         yield session
 
 
-def register_model(session: Session, embedder: Embedder) -> None:
-    """Write down which model is at work; the first time counts, later ones only compare.
+def register_model(session: Session, embedder: Embedder) -> Model:
+    """The row of the model at work, made now if new; later ones only compare.
 
     It becomes the active one where none is. Raises ModelAltered.
     """
@@ -41,6 +41,7 @@ def register_model(session: Session, embedder: Embedder) -> None:
     )
     if model.state == CANDIDATE and models.lineup(session).active is None:
         models.adopt(session, model.id)
+    return model
 
 
 def told_by(provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,8 @@ def test_an_error_rolls_everything_back(sessions):
 
 def test_objects_stay_readable_after_the_transaction(sessions):
     with sessions.begin() as session:
-        signer = signers.ensure(session, "ada")
+        signers.ensure(session, "ada")
+        signer = signers.get(session, "ada")
     assert signer.id == "ada"
 
 

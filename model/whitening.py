@@ -55,13 +55,16 @@ class Whitened(nn.Module):
         every = [centred, *map(self.centred, copies)]
         own = (torch.cat([table[rows] for table in every]) for rows in groups)
         spread = _products(vectors - vectors.mean(0) for vectors in own)
-        values, axes = torch.linalg.eigh(spread / (len(every) * sum(map(len, groups))))
-        whitened = axes / (values + SHRINKAGE * values.mean()).sqrt()
+        spread /= len(every) * sum(map(len, groups))
+        spread.diagonal().add_(SHRINKAGE * spread.trace() / len(spread))
+        root = torch.linalg.cholesky(spread)
         # The directions of the largest variance over all signatures, after whitening.
         mean = centred.double().mean(0)
         total = _products(part - mean for part in torch.split(centred, CHUNK)) / len(found)
-        directions = torch.linalg.eigh(whitened.T @ total @ whitened).eigenvectors
-        found_map = whitened @ directions[:, -self.kept :]
+        half = torch.linalg.solve_triangular(root, total, upper=False)
+        both = torch.linalg.solve_triangular(root, half.T, upper=False)
+        directions = torch.linalg.eigh(both).eigenvectors[:, -self.kept :]
+        found_map = torch.linalg.solve_triangular(root.T, directions, upper=True)
         self.map.copy_(found_map)
         self.offset.copy_(mean @ found_map)
 

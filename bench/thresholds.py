@@ -70,14 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         images = CachedImages(signers, checkpoint.preprocessing, options.cache)
         vectors = evaluate.embed_rows(model, images, device)
         writers = writers_of(signers, images)
-        corpus = writers[0].corpus
-        found[corpus] = {
+        found[signers[0].corpus] = {
             count: _found(vectors, able, count, checkpoint.scoring)
             for count in evaluate.REFERENCE_COUNTS
             if len(able := [writer for writer in writers if len(writer.genuine) > count]) > 1
         }
         if all(writer.name in lineage.tuning for writer in writers):
-            teaching.add(corpus)
+            teaching.add(signers[0].corpus)
     for corpus, own in found.items():
         _table(corpus, own, [found[other] for other in sorted(teaching - {corpus})])
     return 0

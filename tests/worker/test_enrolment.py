@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from model.errors import CheckpointNotFound
 from model.scoring import Scoring
@@ -60,6 +60,22 @@ def test_images_become_references_in_the_store_with_their_embeddings(
     assert Path(desk.store).as_uri() in first.uri
     assert known.ids == tuple(image.reference_id for image in report.images)
     assert known.vectors[0, 0] == pytest.approx(1)
+
+
+def test_the_database_is_asked_as_much_for_many_images_as_for_one(
+    run: Enroll, sessions: Sessions, desk: Desk
+) -> None:
+    run(("a.png", ink(0)))  # makes the model's row
+    asked: list[str] = []
+
+    def note(*given: Any) -> None:
+        asked.append(given[2])
+
+    event.listen(sessions.kw["bind"], "before_cursor_execute", note)
+    run(("a.png", ink(0)), signer="bo")
+    one, asked[:] = len(asked), []
+    run(*((f"{n}.png", ink(n)) for n in range(5)), signer="cy")
+    assert len(asked) == one <= 10  # on SQLite one more than on PostgreSQL
 
 
 def test_enrolling_again_is_harmless(run: Enroll, sessions: Sessions) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from model import evaluate
 from model.cache import CachedImages
-from model.checkpoint import build_model, load_checkpoint
+from model.checkpoint import Checkpoint, build_model, load_checkpoint
 from model.dataset import Signer, scan_dataset
 from model.inference import choose_device
 from model.lineage import lineage_of
@@ -31,6 +31,8 @@ from worker.cli.options import DEFAULT_CACHE
 
 PARTS = ("centre_weight", "spread_weight", "cohort_weight")
 CANNOT = 2
+Part = tuple[evaluate.Vectors, Sequence[Writer]]
+"""Embeddings of the signatures of one corpus, and whose they are."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,13 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not corpora:
         show.say("--data holds none of the checkpoint's development writers.", stderr=True)
         return CANNOT
-    device = choose_device(options.device)
-    model = build_model(checkpoint, device)
-    images = [CachedImages(one, checkpoint.preprocessing, options.cache) for one in corpora]
-    parts = [
-        (evaluate.embed_rows(model, found, device), writers_of(signers, found))
-        for signers, found in zip(corpora, images, strict=True)
-    ]
+    parts = list(embedded(corpora, checkpoint, options))
     for count in evaluate.REFERENCE_COUNTS:
         _table(count, parts, checkpoint.scoring)
     return 0
@@ -71,9 +67,18 @@ def corpora_of(data: Path, names: Collection[str]) -> Iterator[list[Signer]]:
             yield [signer for signer in scan_dataset(data / corpus) if signer.name in names]
 
 
-def _table(
-    count: int, parts: Sequence[tuple[evaluate.Vectors, Sequence[Writer]]], scoring: Scoring
-) -> None:
+def embedded(
+    corpora: Sequence[Sequence[Signer]], checkpoint: Checkpoint, options: argparse.Namespace
+) -> Iterator[Part]:
+    """The signatures of each corpus as the checkpoint embeds them, and its writers."""
+    device = choose_device(options.device)
+    model = build_model(checkpoint, device)
+    for signers in corpora:
+        images = CachedImages(signers, checkpoint.preprocessing, options.cache)
+        yield evaluate.embed_rows(model, images, device), writers_of(signers, images)
+
+
+def _table(count: int, parts: Sequence[Part], scoring: Scoring) -> None:
     able = [part for part in parts if any(len(writer.genuine) > count for writer in part[1])]
     if not able:
         return

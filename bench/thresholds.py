@@ -18,13 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.rule import corpora_of, options_of, percent
+from bench.rule import corpora_of, embedded, options_of, percent
 from model import evaluate, metrics
-from model.cache import CachedImages
-from model.checkpoint import build_model, load_checkpoint
-from model.inference import choose_device
+from model.checkpoint import load_checkpoint
 from model.lineage import lineage_of
-from model.sampling import writers_of
+from model.sampling import Writer
 from model.scoring import Floats, Scoring, Vectors, scores
 from worker.cli import show
 
@@ -63,28 +61,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(corpora) < 2:
         show.say("--data holds fewer than two of the checkpoint's own corpora.", stderr=True)
         return CANNOT
-    device = choose_device(options.device)
-    model = build_model(checkpoint, device)
-    found, teaching = {}, set()
-    for signers in corpora:
-        images = CachedImages(signers, checkpoint.preprocessing, options.cache)
-        vectors = evaluate.embed_rows(model, images, device)
-        writers = writers_of(signers, images)
-        found[signers[0].corpus] = {
-            count: _found(vectors, able, count, checkpoint.scoring)
-            for count in evaluate.REFERENCE_COUNTS
-            if len(able := [writer for writer in writers if len(writer.genuine) > count]) > 1
-        }
-        if all(writer.name in lineage.tuning for writer in writers):
-            teaching.add(signers[0].corpus)
-    for corpus, own in found.items():
-        _table(corpus, own, [found[other] for other in sorted(teaching - {corpus})])
+    names = [signers[0].corpus for signers in corpora]
+    parts = embedded(corpora, checkpoint, options)
+    found = {
+        name: _by_count(*part, checkpoint.scoring) for name, part in zip(names, parts, strict=True)
+    }
+    teaching = {
+        name
+        for name, signers in zip(names, corpora, strict=True)
+        if lineage.tuning.issuperset(signer.name for signer in signers)
+    }
+    for name in names:
+        _table(name, found[name], [found[other] for other in sorted(teaching - {name})])
     return 0
 
 
-def _found(
-    vectors: Vectors, writers: Sequence[evaluate.Writer], count: int, rule: Scoring
-) -> Found:
+def _by_count(vectors: Vectors, writers: Sequence[Writer], rule: Scoring) -> dict[int, Found]:
+    return {
+        count: _found(vectors, able, count, rule)
+        for count in evaluate.REFERENCE_COUNTS
+        if len(able := [writer for writer in writers if len(writer.genuine) > count]) > 1
+    }
+
+
+def _found(vectors: Vectors, writers: Sequence[Writer], count: int, rule: Scoring) -> Found:
     """Everything about the writers who have more than so many genuine signatures."""
     rng = np.random.default_rng(count)
     genuine, strangers = [], []

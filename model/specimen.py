@@ -106,7 +106,7 @@ def measure(ink: Mask) -> Measures:
     """Measure a mask (H, W) that holds some ink."""
     box = boxed(ink)
     height, width = box.shape
-    crossings, crossed = max(_crossings(ink, 1), _crossings(ink, 0))
+    crossings, crossed = max(_crossings(ink), _crossings(ink.T))
     return Measures(
         long=float(max(height, width)),
         strokes=_outline(box) / 2 / float(np.hypot(height, width)),
@@ -175,14 +175,10 @@ def _sums(counted: NDArray[np.uint8], axis: int) -> NDArray[np.int32]:
     return np.asarray(sums, np.int32).ravel()
 
 
-def _crossings(ink: Mask, axis: int) -> tuple[float, float]:
-    """Of the first and the last line along an axis: the strokes it meets, and their share.
-
-    The share is of the most that any parallel meets.
-    """
-    before, after = (ink[:, :-1], ink[:, 1:]) if axis else (ink[:-1], ink[1:])
-    begin = ink[:, 0] if axis else ink[0]
-    met = _sums((after > before).view(np.uint8), axis) + begin
+def _crossings(ink: Mask) -> tuple[float, float]:
+    """Of the first and the last row: the strokes that meet it, and that as a share of the most."""
+    begun = ink[:, 1:] > ink[:, :-1]
+    met = _sums(begun.view(np.uint8), 1) + ink[:, 0]
     edge = float(max(met[0], met[-1]))
     return edge, edge / float(met.max())
 

@@ -108,8 +108,9 @@ def insert_missing(
 
     Of each the columns named in `returning`, or its key. As `insert_new` under concurrency.
     """
-    # By the bare table, whose statement is compiled once for any number of rows; and what was
-    # inserted is not told by rowcount, which is unknown (-1) on PostgreSQL.
+    # Rows as parameters, so that the statement is compiled once for any number of them, and by the
+    # bare table: the mapped class costs a tenth of a signer's enrolment apart from the embedding.
+    # What was inserted is not told by rowcount, which is unknown (-1) on PostgreSQL.
     bare = cast(Table, table.__table__)
     columns = [bare.columns[name] for name in returning or key]
     insert = upsert(session, bare).on_conflict_do_nothing(index_elements=key)

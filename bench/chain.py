@@ -171,11 +171,8 @@ def _enrol(sessions: Sessions) -> None:
         a_model(session, embedder.model_id)
         for number in range(SIGNERS):
             reference = a_reference(session, f"s{number}")
-            references.put_embedding(
-                session,
-                reference_id=reference.id,
-                model_id=embedder.model_id,
-                vector=unit_vector(number),
+            references.put_embeddings(
+                session, embedder.model_id, {reference.id: unit_vector(number)}
             )
     sessions.kw["bind"].dispose()
 

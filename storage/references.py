@@ -12,7 +12,7 @@ from sqlalchemy import CursorResult, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from storage import models, signers, vectors
-from storage.database import insert_missing, insert_new
+from storage.database import insert_missing
 from storage.errors import (
     InvalidVector,
     ModelChanged,
@@ -34,32 +34,6 @@ class ReferenceSet:
     vectors: NDArray[np.float32]  # (N, D)
 
 
-def add(
-    session: Session, *, signer_id: str, uri: str, sha256: str, source: str | None = None
-) -> tuple[Reference, bool]:
-    """Enrols an image, once per content.
-
-    The second value says whether this call brought the reference into use: it is new, or it had
-    been retired and is now restored. A reference that stands is never overwritten.
-    Raises UnknownSigner, SignerRetired.
-    """
-    signers.get(session, signer_id)
-    values = {"signer_id": signer_id, "uri": uri, "sha256": sha256, "source": source}
-    created = insert_new(session, Reference, values, "signer_id", "sha256")
-    same = (Reference.signer_id == signer_id, Reference.sha256 == sha256)
-    if not created:
-        restored = session.execute(
-            update(Reference)
-            .where(*same, Reference.retired_at.is_not(None))
-            .values(retired_at=None)
-        )
-        created = cast(CursorResult[Any], restored).rowcount == 1
-    if created:
-        signers.changed(session, signer_id)
-    query = select(Reference).where(*same).execution_options(populate_existing=True)
-    return session.scalars(query).one(), created
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Specimen:
     """An image in the store, as one model sees it: `vector` has shape (D,)."""
@@ -73,12 +47,13 @@ class Specimen:
 def enrol(
     session: Session, signer_id: str, model_id: str, offered: Sequence[Specimen]
 ) -> dict[str, tuple[int, bool]]:
-    """As `add` and `put_embedding` do for each, in a few statements: number and novelty by hash.
+    """Enrols images for a signer, who is made when new, once per content.
 
-    Raises UnknownSigner, SignerRetired, UnknownModel, InvalidVector.
+    By hash, the number of each reference, and whether this call brought it into use: it is new, or
+    it had been retired and is now restored. A reference that stands is never overwritten, nor is
+    what the model made of it. Raises InvalidSignerId, SignerRetired, UnknownModel, InvalidVector.
     """
-    if not signers.changed(session, signer_id):  # first: it makes others who enrol the signer wait
-        signers.get(session, signer_id)
+    signers.ensure(session, signer_id)
     models.require(session, model_id)
     specimens: dict[str, Specimen] = {}
     for specimen in offered:
@@ -199,32 +174,13 @@ def erase(session: Session, signer_id: str) -> tuple[int, int]:
     return counts[1], counts[0]
 
 
-def put_embedding(
-    session: Session, *, reference_id: int, model_id: str, vector: NDArray[np.floating]
-) -> None:
-    """Keeps what a model made of a reference; the first embedding of a pair stands.
-
-    `vector` has shape (D,). Raises InvalidVector, UnknownReference, UnknownModel.
-    """
-    packed = vectors.pack(vector)
-    reference = _get(session, reference_id)
-    models.require(session, model_id)
-    values = {
-        "reference_id": reference_id,
-        "model_id": model_id,
-        "vector": packed,
-        "dimensions": len(vector),
-    }
-    if insert_new(session, Embedding, values, "reference_id", "model_id"):
-        signers.changed(session, reference.signer_id)
-
-
 def put_embeddings(
     session: Session, model_id: str, found: Mapping[int, NDArray[np.floating]]
 ) -> int:
     """Keeps what a model made of references, by their number; how many of them were new.
 
-    References that have been erased meanwhile are left out. Raises InvalidVector, UnknownModel.
+    The first embedding of a pair stands. References that have been erased meanwhile are left out.
+    Raises InvalidVector, UnknownModel.
     """
     models.require(session, model_id)
     owners = select(Reference.id, Reference.signer_id).where(Reference.id.in_(found))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Table, func, select, update
 from sqlalchemy.orm import Session
 
-from storage.database import insert_new
+from storage.database import upsert
 from storage.errors import InvalidSignerId, SignerErased, SignerRetired, UnknownSigner
 from storage.tables import ID_LENGTH, Reference, Signer, utc_now
 
@@ -47,9 +48,20 @@ def check_id(signer_id: str) -> str:
 
 
 def ensure(session: Session, signer_id: str) -> None:
-    """Enrols the signer if new. Raises InvalidSignerId, SignerRetired."""
-    if not insert_new(session, Signer, {"id": check_id(signer_id)}, "id"):
-        get(session, signer_id)
+    """Enrols the signer if new, and notes as `changed` that their references will be others.
+
+    Whoever else enrols the signer waits for the transaction to end. Raises InvalidSignerId,
+    SignerRetired.
+    """
+    bare = cast(Table, Signer.__table__)
+    statement = (
+        upsert(session, bare)
+        .values(id=check_id(signer_id))
+        .on_conflict_do_update(index_elements=["id"], set_={"revision": bare.c.revision + 1})
+        .returning(bare.c.retired_at)
+    )
+    if session.scalar(statement) is not None:
+        get(session, signer_id)  # says since when
 
 
 def get(session: Session, signer_id: str, *, allow_retired: bool = False) -> Signer:
@@ -64,19 +76,14 @@ def get(session: Session, signer_id: str, *, allow_retired: bool = False) -> Sig
     return signer
 
 
-def changed(session: Session, signer_id: str) -> bool:
-    """Notes that the signer's references or their embeddings are no longer what they were.
-
-    Whether the signer is in use.
-    """
-    row = session.execute(
+def changed(session: Session, signer_id: str) -> None:
+    """Notes that the signer's references or their embeddings are no longer what they were."""
+    session.execute(
         update(Signer)
         .where(Signer.id == signer_id)
         .values(revision=Signer.revision + 1)
-        .returning(Signer.retired_at)
         .execution_options(synchronize_session=False)
-    ).one_or_none()
-    return row is not None and row.retired_at is None
+    )
 
 
 def revisions(session: Session, signer_ids: Collection[str]) -> dict[str, int]:

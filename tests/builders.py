@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage import jobs, models, references, signers
@@ -45,8 +46,15 @@ def a_model(session: Session, id: str = MODEL_ID, **fields: Any) -> Model:
 def a_reference(session: Session, signer_id: str = "ada", name: str = "first") -> Reference:
     """An enrolled image, its signer enrolled with it."""
     signers.ensure(session, signer_id)
+    same = select(Reference).where(
+        Reference.signer_id == signer_id, Reference.sha256 == digest(name)
+    )
+    if (standing := session.scalar(same)) is not None:
+        return standing
     uri = f"file:///store/{name}.png"
-    return references.add(session, signer_id=signer_id, uri=uri, sha256=digest(name))[0]
+    session.add(reference := Reference(signer_id=signer_id, uri=uri, sha256=digest(name)))
+    session.flush()
+    return reference
 
 
 def an_embedded_reference(
@@ -55,9 +63,7 @@ def an_embedded_reference(
     """An enrolled image together with its embedding by the usual model."""
     reference = a_reference(session, signer_id, name)
     model = a_model(session)
-    references.put_embedding(
-        session, reference_id=reference.id, model_id=model.id, vector=unit_vector(seed)
-    )
+    references.put_embeddings(session, model.id, {reference.id: unit_vector(seed)})
     return reference
 
 

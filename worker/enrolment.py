@@ -153,17 +153,14 @@ def _written(
     The reports, how many references can be used, and which models have something to do.
     """
     model_id = work.embedder.model_id
+    kept = [_kept(item) for item in examined if isinstance(item, Accepted)]
     with transaction(work.sessions) as session:
-        if unseen or any(isinstance(item, Accepted) for item in examined):
-            signers.ensure(session, work.signer_id)
+        if unseen or kept:
             model = register_model(session, work.embedder)  # held, so that it is read once
             models.still_active(session, model.id)
         lineup = models.lineup(session)
-        for reference_id, vector in unseen.items():
-            references.put_embedding(
-                session, reference_id=reference_id, model_id=model_id, vector=vector
-            )
-        kept = [_kept(item) for item in examined if isinstance(item, Accepted)]
+        if unseen:
+            references.put_embeddings(session, model_id, unseen)
         numbers = references.enrol(session, work.signer_id, model_id, kept) if kept else {}
         reports = list(_reports(examined, numbers))
         chain.of(session).append(session, [_forced(work, r) for r in reports if r.forced])

@@ -113,7 +113,7 @@ class Register:
     def nearest(self, specimens: Vectors, *, but: str) -> list[Neighbour | None]:
         """For each specimen (M, D), the signer other than `but` with the nearest reference."""
         with self._lock:
-            if not self._count or len(self._rows.keys() - {but}) == 0:
+            if len(self._rows) == (but in self._rows):  # nobody else
                 return [None] * len(specimens)
             likeness = _products(specimens, self._vectors[: self._count])  # of unit vectors
             likeness[:, self._rows.get(but, [])] = -np.inf

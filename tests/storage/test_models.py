@@ -33,9 +33,7 @@ def registered(sessions, *ids):
 
 def embedded(session, reference, *ids):
     for id in ids:
-        references.put_embedding(
-            session, reference_id=reference.id, model_id=id, vector=unit_vector(1)
-        )
+        references.put_embeddings(session, id, {reference.id: unit_vector(1)})
 
 
 def lineup(sessions):

@@ -27,21 +27,29 @@ from tests.builders import (
 )
 
 
-def add(session, name="first", **changes):
-    fields = {"signer_id": "ada", "uri": f"file:///store/{name}", "sha256": digest(name)}
-    return references.add(session, **(fields | changes))
+def specimen(name="first", seed=0, **changes):
+    fields = {"uri": f"file:///store/{name}", "sha256": digest(name), "source": name}
+    return references.Specimen(vector=unit_vector(seed), **(fields | changes))
+
+
+def enrol(session, name="first", **changes):
+    """The reference, and whether this call brought it into use."""
+    offered = specimen(name, **changes)
+    [(number, new)] = references.enrol(session, "ada", MODEL_ID, [offered]).values()
+    return references.numbered(session, [number])[number], new
 
 
 @pytest.fixture
 def ada(sessions):
     with sessions.begin() as session:
+        a_model(session)
         signers.ensure(session, "ada")
     return sessions
 
 
 def test_a_reference_keeps_where_it_is_and_where_it_came_from(ada):
     with ada.begin() as session:
-        reference, created = add(session, source="scan 7.png")
+        reference, created = enrol(session, source="scan 7.png")
     assert created
     assert (reference.uri, reference.source) == ("file:///store/first", "scan 7.png")
     assert reference.sha256 == digest("first")
@@ -50,64 +58,64 @@ def test_a_reference_keeps_where_it_is_and_where_it_came_from(ada):
 
 def test_the_same_image_is_enrolled_once_and_never_overwritten(ada):
     with ada.begin() as session:
-        first, _ = add(session, source="a.png")
+        first, _ = enrol(session, source="a.png")
     with ada.begin() as session:
-        again, created = add(session, source="b.png", uri="file:///elsewhere")
+        again, created = enrol(session, source="b.png", uri="file:///elsewhere")
     assert not created
     assert (again.id, again.source, again.uri) == (first.id, "a.png", first.uri)
 
 
 def test_the_same_image_can_belong_to_two_signers(ada):
     with ada.begin() as session:
-        first = add(session)[0]
+        first = enrol(session)[0]
         second = a_reference(session, "bob", "first")
         assert first.id != second.id
 
 
 def test_enrolling_a_retired_image_restores_it(ada):
     with ada.begin() as session:
-        reference, _ = add(session, source="a.png")
+        reference, _ = enrol(session, source="a.png")
         enrolled_at = reference.enrolled_at
         references.retire(session, reference.id)
         assert references.of_signer(session, "ada") == []
     with ada.begin() as session:
-        again, created = add(session, source="b.png")
+        again, created = enrol(session, source="b.png")
         assert created, "this call brought it into use"
         assert (again.id, again.source, again.retired_at) == (reference.id, "a.png", None)
         assert again.enrolled_at == enrolled_at
-        assert not add(session)[1]
+        assert not enrol(session)[1]
 
 
-def test_nothing_is_enrolled_for_a_signer_who_is_unknown_or_retired(sessions):
+def test_nothing_is_enrolled_for_a_signer_who_is_retired_or_by_a_model_that_is_unknown(sessions):
     with sessions.begin() as session:
-        with pytest.raises(UnknownSigner):
-            add(session)
-        signers.ensure(session, "ada")
+        with pytest.raises(UnknownModel):
+            enrol(session)
+        a_model(session)
         signers.retire(session, "ada")
         with pytest.raises(SignerRetired):
-            add(session)
+            enrol(session)
 
 
 def test_of_many_who_enrol_the_same_image_at_once_exactly_one_creates_it(ada):
-    def enrol() -> None:
+    def one() -> None:
         barrier.wait()
         try:
             with ada.begin() as session:
-                reference, created = add(session)
+                reference, created = enrol(session)
                 results.append((reference.id, created))
         except Exception as error:
             results.append(error)
 
     results: list[object] = []
     barrier = threading.Barrier(6)
-    _together([enrol] * 6)
+    _together([one] * 6)
     assert len({result[0] for result in results}) == 1
     assert sorted(result[1] for result in results) == [False] * 5 + [True]
 
 
 def test_live_references_come_oldest_first_and_retired_ones_on_request(ada):
     with ada.begin() as session:
-        ids = [add(session, name)[0].id for name in ("a", "b", "c")]
+        ids = [enrol(session, name)[0].id for name in ("a", "b", "c")]
         references.retire(session, ids[1])
     with ada.begin() as session:
         assert [r.id for r in references.of_signer(session, "ada")] == [ids[0], ids[2]]
@@ -116,7 +124,7 @@ def test_live_references_come_oldest_first_and_retired_ones_on_request(ada):
 
 def test_retiring_twice_keeps_the_first_time(ada):
     with ada.begin() as session:
-        reference, _ = add(session)
+        reference, _ = enrol(session)
         first = references.retire(session, reference.id).retired_at
     with ada.begin() as session:
         assert references.retire(session, reference.id).retired_at == first
@@ -134,9 +142,7 @@ def test_embeddings_are_the_live_references_of_one_signer_as_one_model_sees_them
         gone = an_embedded_reference(session, "ada", "c", seed=2)
         an_embedded_reference(session, "bob", "d", seed=3)
         a_model(session, other)
-        references.put_embedding(
-            session, reference_id=kept[0].id, model_id=other, vector=unit_vector(9)
-        )
+        references.put_embeddings(session, other, {kept[0].id: unit_vector(9)})
         references.retire(session, gone.id)
     with sessions.begin() as session:
         found = references.embeddings(session, "ada", MODEL_ID)
@@ -198,26 +204,17 @@ def test_a_reference_that_was_never_embedded_is_a_mismatch_and_not_an_empty_set(
             references.embeddings(session, "ada", MODEL_ID)
 
 
-def test_an_embedding_needs_a_finite_row_a_reference_and_a_registered_model(ada):
-    with ada.begin() as session:
-        known = add(session)[0].id
-
-        def put(reference_id=known, model_id=MODEL_ID, vector=None):
-            references.put_embedding(
-                session,
-                reference_id=reference_id,
-                model_id=model_id,
-                vector=unit_vector(0) if vector is None else vector,
-            )
-
+def test_an_embedding_needs_a_finite_row_and_a_registered_model(sessions):
+    with sessions.begin() as session:
+        known = a_reference(session).id
         with pytest.raises(UnknownModel):
-            put()
+            references.put_embeddings(session, MODEL_ID, {known: unit_vector(0)})
         a_model(session)
-        with pytest.raises(UnknownReference):
-            put(reference_id=known + 1)
         with pytest.raises(InvalidVector):
-            put(vector=np.array([np.nan]))
-        put()
+            references.put_embeddings(session, MODEL_ID, {known: np.array([np.nan])})
+        assert references.put_embeddings(session, MODEL_ID, {known + 1: unit_vector(0)}) == 0
+        assert references.put_embeddings(session, MODEL_ID, {known: unit_vector(0)}) == 1
+        assert references.put_embeddings(session, MODEL_ID, {known: unit_vector(1)}) == 0
 
 
 def test_stored_embeddings_that_differ_in_length_are_refused(sessions):
@@ -254,24 +251,13 @@ def _together(actions) -> None:
         thread.join()
 
 
-def specimens(*names: str) -> list[references.Specimen]:
-    return [
-        references.Specimen(
-            uri=f"file:///store/{name}.png",
-            sha256=digest(name),
-            source=name,
-            vector=unit_vector(len(name)),
-        )
-        for name in names
-    ]
-
-
 def test_several_specimens_are_enrolled_at_once_and_only_once(sessions) -> None:
     with sessions.begin() as session:
         a_model(session)
-        signers.ensure(session, "ada")
-        first = references.enrol(session, "ada", MODEL_ID, specimens("b", "aa", "b"))
-        again = references.enrol(session, "ada", MODEL_ID, specimens("aa", "ccc"))
+        first = references.enrol(
+            session, "ada", MODEL_ID, [specimen("b", 1), specimen("aa", 2), specimen("b", 9)]
+        )
+        again = references.enrol(session, "ada", MODEL_ID, [specimen("aa", 9), specimen("ccc", 3)])
         assert references.enrol(session, "ada", MODEL_ID, []) == {}
         found = references.embeddings(session, "ada", MODEL_ID)
         assert references.count(session, "ada", MODEL_ID) == 3
@@ -287,23 +273,13 @@ def test_several_specimens_are_enrolled_at_once_and_only_once(sessions) -> None:
 def test_enrolling_at_once_restores_what_was_retired_and_changes_the_revision(sessions) -> None:
     with sessions.begin() as session:
         a_model(session)
-        signers.ensure(session, "ada")
-        [(number, _)] = references.enrol(session, "ada", MODEL_ID, specimens("b")).values()
+        [(number, _)] = references.enrol(session, "ada", MODEL_ID, [specimen("b")]).values()
         references.retire(session, number)
         before = signers.revisions(session, ["ada"])["ada"]
-        restored = references.enrol(session, "ada", MODEL_ID, specimens("b"))
+        restored = references.enrol(session, "ada", MODEL_ID, [specimen("b")])
         assert restored == {digest("b"): (number, True)}
         assert signers.revisions(session, ["ada"])["ada"] > before
         assert references.count(session, "ada", MODEL_ID) == 1
-
-
-def test_nothing_is_enrolled_at_once_for_nobody_or_by_a_model_that_is_unknown(sessions) -> None:
-    with sessions.begin() as session, pytest.raises(UnknownSigner):
-        references.enrol(session, "ada", MODEL_ID, specimens("b"))
-    with sessions.begin() as session:
-        signers.ensure(session, "ada")
-        with pytest.raises(UnknownModel):
-            references.enrol(session, "ada", MODEL_ID, specimens("b"))
 
 
 def test_a_retired_reference_is_restored_and_another_left_as_it_is(sessions) -> None:

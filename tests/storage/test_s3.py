@@ -172,6 +172,18 @@ def test_a_busy_store_is_asked_as_often_as_configured(monkeypatch, retries):
     assert len(sent) == 1 + retries
 
 
+def test_bytes_are_sent_without_asking_first_whether_they_are_wanted():
+    sent = []
+    with answering(200, body=b"") as endpoint:  # never says `100 Continue`
+        store = S3(config(endpoint=endpoint))
+        note = sent.append
+        store.client().meta.events.register("before-send.s3", lambda request, **_: note(request))
+        store.write("bucket", "a.png", b"ink")
+    [request] = sent
+    assert "expect" not in {name.lower() for name in request.headers}
+    assert request.headers["User-Agent"].startswith(b"sigctl ")
+
+
 @contextmanager
 def pointing_elsewhere(status: int, region: str, target: str) -> Iterator[tuple[str, list[str]]]:
     """A server that answers each request with a redirect; yields its endpoint and what was asked.

@@ -30,9 +30,7 @@ def enrol(session: Session, embedder: FakeEmbedder, *angles: float, signer: str 
     for number, angle in enumerate(angles):
         reference = a_reference(session, signer, f"{signer}-{number}")
         vector = np.array([math.cos(angle), math.sin(angle)], np.float32)
-        references.put_embedding(
-            session, reference_id=reference.id, model_id=embedder.model_id, vector=vector
-        )
+        references.put_embeddings(session, embedder.model_id, {reference.id: vector})
 
 
 def steps(by: float) -> list[float]:

@@ -100,8 +100,9 @@ def requeue(
     """Send again every job that nothing was heard of for `older_than` (seconds, or a timedelta).
 
     The default is SIGCTL_REQUEUE_AFTER. A job that the broker still has a message of only waits
-    its turn, and is left to it. Returns the ids of the jobs sent, oldest first. Raises
-    BrokerUnavailable.
+    its turn, and is left to it. What is sent again is `bulk`, however it was sent first: after
+    a broker has lost its memory, all of it must not come before what somebody waits for now.
+    Returns the ids of the jobs sent, oldest first. Raises BrokerUnavailable.
     """
     runtime = get_runtime(settings)
     if older_than is None:
@@ -112,7 +113,7 @@ def requeue(
     known = _known_to_broker(runtime.settings) if stale else set()
     requests = [request for request in stale if request.job_id not in known]
     for request in requests:
-        _dispatch(request, runtime)
+        _dispatch(request, runtime, "bulk")
         _note_sent(request, runtime)
     return [request.job_id for request in requests]
 
@@ -122,6 +123,7 @@ def replay(job_id: str, *, settings: Settings | None = None) -> str:
 
     A failure is on record for good, so a job that failed gets a successor, `job~2` after `job`;
     replaying a job twice makes one successor. A job without a decision is sent again as it is.
+    As with `requeue`, it is `bulk` now.
     Raises UnknownJob, NothingToReplay when the job has a verdict, InvalidMessage when its id
     leaves no room for a successor's, and BrokerUnavailable.
     """
@@ -134,7 +136,7 @@ def replay(job_id: str, *, settings: Settings | None = None) -> str:
     if job.status not in UNDECIDED:
         request = parse(request.as_kwargs() | {"job_id": successor(job_id)})
     if _record(request, runtime).status in UNDECIDED:
-        _dispatch(request, runtime)
+        _dispatch(request, runtime, "bulk")
         _note_sent(request, runtime)
     return request.job_id
 
@@ -163,7 +165,7 @@ def _note_sent(request: VerifyRequest, runtime: Runtime) -> None:
             jobs.requeue(session, request.job_id)
 
 
-def _dispatch(request: VerifyRequest, runtime: Runtime, priority: Priority = "interactive") -> None:
+def _dispatch(request: VerifyRequest, runtime: Runtime, priority: Priority) -> None:
     if runtime.settings.broker_url is None:
         _run_here(request, runtime)
     else:

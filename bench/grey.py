@@ -48,11 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = options_of("What the grey of the ink is worth.", arguments)
     checkpoint = load_checkpoint(options.checkpoint)
     signers = [signer for signer in scan_dataset(options.data) if signer.forged]
-    if len(signers) < 2 * evaluate.FOLD:
-        show.say("--data needs ten writers with forgeries.", stderr=True)
-        return CANNOT
     images = CachedImages(signers, checkpoint.preprocessing, options.cache)
     writers = writers_of(signers, images)
+    if len(writers) < 2 * evaluate.FOLD:
+        show.say("--data needs ten writers with usable signatures and forgeries.", stderr=True)
+        return CANNOT
     levels = _levels(images)
     answers = _answers(levels, writers)
     grey = answers[:, None].astype(np.float32)

@@ -35,7 +35,11 @@ def test_a_tone_curve_of_the_forgeries_is_found_without_any_reference(scans, tmp
     assert "100.0 % of them have some" in curved
 
 
-def test_few_writers_are_refused_in_a_sentence(tmp_path, capsys):
-    write_dataset(tmp_path / "made", signers=3, genuine=2, forgeries=2, seed=1)
-    assert grey.main(["--data", str(tmp_path / "made")]) == grey.CANNOT
+@pytest.mark.parametrize(("signers", "spoilt"), [(3, 0), (10, 1)])
+def test_few_writers_are_refused_in_a_sentence(tmp_path, capsys, signers, spoilt):
+    write_dataset(tmp_path / "made", signers=signers, genuine=2, forgeries=2, seed=1)
+    for path in sorted((tmp_path / "made" / "full_org").iterdir())[:spoilt]:
+        path.write_bytes(b"no image")
+    asked = ["--data", str(tmp_path / "made"), "--cache", str(tmp_path / "cache")]
+    assert grey.main(asked) == grey.CANNOT
     assert "ten writers" in capsys.readouterr().err

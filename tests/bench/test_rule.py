@@ -1,17 +1,15 @@
 """The parts of the rule are switched off one by one, on the development writers alone."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench import rule
-from model.checkpoint import load_checkpoint, save_checkpoint
 from model.scoring import Scoring
 from model.synthetic import write_dataset
+from tests.bench.asking import asked_of
 
-SHIPPED = Path("checkpoints/siamese_vision_mamba_tiny.pt")
 RULE = Scoring(thresholds={1: 0.5}, centre_weight=0.5, spread_weight=0.5, population_spread=0.3)
 
 
@@ -32,12 +30,7 @@ def test_every_choice_of_the_parts_in_use_has_a_row():
 def test_the_table_is_made_of_development_writers(tmp_path, capsys):
     write_dataset(tmp_path / "made", signers=4, genuine=5, forgeries=2, seed=1)
     names = ["made/1", "made/2", "made/3"]
-    shipped = load_checkpoint(SHIPPED)
-    checkpoint = replace(shipped, scoring=RULE, provenance={"development_writers": names})
-    save_checkpoint(tmp_path / "model.pt", checkpoint)
-    asked = ["--data", str(tmp_path), "--checkpoint", str(tmp_path / "model.pt")]
-    asked += ["--cache", str(tmp_path / "cache"), "--device", "cpu"]
-    assert rule.main(asked) == 0
+    assert rule.main(asked_of(tmp_path, RULE, development_writers=names)) == 0
     told = capsys.readouterr().out
     assert "3 references" in told
     assert "nearest centre spread" in told

@@ -1,19 +1,13 @@
 """Thresholds of some corpora are applied to another, as they are and by what its own scores say."""
 
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from bench import thresholds
 from bench.thresholds import Found
-from model.checkpoint import load_checkpoint, save_checkpoint
 from model.evaluate import Scores
-from model.scoring import Scoring
 from model.synthetic import write_dataset
-
-SHIPPED = Path("checkpoints/siamese_vision_mamba_tiny.pt")
+from tests.bench.asking import asked_of
 
 
 def corpus(rng, *, shift=0.0, scale=1.0):
@@ -47,12 +41,7 @@ def test_every_corpus_is_left_out_in_turn(tmp_path, capsys):
     for number, name in enumerate(("first", "second")):
         write_dataset(tmp_path / name, signers=3, genuine=5, forgeries=2, seed=number)
     names = [f"{corpus}/{number}" for corpus in ("first", "second") for number in (1, 2, 3)]
-    shipped = replace(load_checkpoint(SHIPPED), scoring=Scoring(thresholds={1: 0.5}))
-    checkpoint = replace(shipped, provenance={"development_writers": names})
-    save_checkpoint(tmp_path / "model.pt", checkpoint)
-    asked = ["--data", str(tmp_path), "--checkpoint", str(tmp_path / "model.pt")]
-    asked += ["--cache", str(tmp_path / "cache"), "--device", "cpu"]
-    assert thresholds.main(asked) == 0
+    assert thresholds.main(asked_of(tmp_path, development_writers=names)) == 0
     told = capsys.readouterr().out
     assert told.count("as fitted") == 4  # two corpora, with 1 and with 3 references
     assert "first: skilled" in told

@@ -63,6 +63,7 @@ class Trainer:
                 coordinates=recipe.preprocessing.coordinates,
                 head=recipe.head,
             )
+        self.refining = start is not None
         if start is not None:
             begin_with(self.model, start)
         depthwise_in_float32(self.model)
@@ -96,18 +97,21 @@ class Trainer:
     def fit(self) -> dict[str, Tensor]:
         """Train the epochs that are left; returns the best epoch's weights, a copy of their own.
 
-        Raises TrainingError when the loss stops being a number, and where the folder holds a run
-        of another recipe. Killed at any moment, a run loses the epoch it was in and no more.
+        Where no epoch is better on the development writers than the weights that the run began
+        with, it is these: who goes on learning from a model does not end with a worse one. Raises
+        TrainingError when the loss stops being a number, and where the folder holds a run of
+        another recipe. Killed at any moment, a run loses the epoch it was in and no more.
         """
         self._resume()
+        if self.refining and self.epoch == 0:
+            self._count(scores := self._validate())
+            self.reporter.say(f"as it begins: {_errors_sentence(scores)}")
         for epoch in range(self.epoch, self.recipe.epochs):
             started = time.monotonic()
             loss = self._train_epoch(epoch)
             scores = self._validate()
             self.epoch = epoch + 1
-            if scores.selection_error < self.best_error:
-                self.best_error = scores.selection_error
-                self.best_weights = copy.deepcopy(self.average.state_dict())
+            self._count(scores)
             self.log.append(
                 {
                     "epoch": self.epoch,
@@ -119,8 +123,17 @@ class Trainer:
                 }
             )
             self._save()
-            self.reporter.say(_epoch_sentence(self.log[-1], self.recipe.epochs))
+            self.reporter.say(
+                f"epoch {self.epoch}/{self.recipe.epochs}: loss {loss:.4f},"
+                f" {_errors_sentence(scores)}, {self.log[-1]['seconds']:.0f} s"
+            )
         return self.best_weights
+
+    def _count(self, scores: evaluate.Scores) -> None:
+        """Keep the averaged weights that have these scores, if none before were better."""
+        if scores.selection_error < self.best_error:
+            self.best_error = scores.selection_error
+            self.best_weights = copy.deepcopy(self.average.state_dict())
 
     def keep(self) -> None:
         """Take the weights that the run begins with for its result, whatever the folder holds."""
@@ -228,9 +241,8 @@ class Trainer:
         self.reporter.say(f"Resuming after epoch {self.epoch} of {self.recipe.epochs}.")
 
 
-def _epoch_sentence(row: dict[str, float], epochs: int) -> str:
+def _errors_sentence(scores: evaluate.Scores) -> str:
     return (
-        f"epoch {row['epoch']:.0f}/{epochs}: loss {row['loss']:.4f}, 1:1 EER on development "
-        f"writers {100 * row['skilled_eer']:.1f} % skilled, {100 * row['random_eer']:.1f} % "
-        f"random, {row['seconds']:.0f} s"
+        f"1:1 EER on development writers {100 * scores.eer('skilled'):.1f} % skilled,"
+        f" {100 * scores.eer('random'):.1f} % random"
     )

@@ -36,7 +36,9 @@ class Asked:
     """What somebody wants of a retraining.
 
     `replay` decisions are decided again, of which at most the share `max_flips` may flip without
-    being known to be corrected. `epochs` stands in for the recipe's, stage by stage.
+    being known to be corrected. `epochs` stands in for the recipe's, stage by stage; with 0 the
+    network stays as it is, and what is fitted is fitted anew. Raises TrainingError for none of a
+    network with random weights.
     """
 
     corpora: tuple[str, ...]
@@ -47,6 +49,10 @@ class Asked:
     epochs: int | None = None
     seed: int = SEED
     by: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.from_scratch and self.epochs == 0:
+            raise TrainingError("A network that begins with random weights needs epochs to learn.")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

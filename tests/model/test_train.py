@@ -43,7 +43,7 @@ def parts(corpus, tmp_path_factory):
     return load_parts(split, SMALL["preprocessing"], tmp_path_factory.mktemp("cache"))
 
 
-def trainer(recipe, parts, folder, reporter=QUIET):
+def trainer(recipe, parts, folder, reporter=QUIET, start=None):
     return Trainer(
         recipe,
         parts.train,
@@ -51,6 +51,7 @@ def trainer(recipe, parts, folder, reporter=QUIET):
         folder=folder,
         device=torch.device("cpu"),
         reporter=reporter,
+        start=start,
     )
 
 
@@ -215,15 +216,7 @@ def test_a_run_begins_with_the_weights_of_a_checkpoint_that_fits(parts, tmp_path
     start = load_checkpoint(tmp_path / "first.pt")
 
     def begin(recipe, folder):
-        return Trainer(
-            recipe,
-            parts.train,
-            parts.validation,
-            folder=tmp_path / folder,
-            device=torch.device("cpu"),
-            reporter=QUIET,
-            start=start,
-        )
+        return trainer(recipe, parts, tmp_path / folder, start=start)
 
     second = begin(first.recipe, "second")
     for name, value in second.model.state_dict().items():
@@ -233,6 +226,26 @@ def test_a_run_begins_with_the_weights_of_a_checkpoint_that_fits(parts, tmp_path
     kept = begin(first.recipe, "first")  # a run lies there, with weights that were not rounded
     kept.keep()
     assert equal(kept.best_weights, {n: v.float() for n, v in start.weights.items()})
+
+
+@pytest.mark.parametrize(
+    ("errors", "kept"), [((0.2, 0.3, 0.4), True), ((0.2, 0.1, 0.3), False), ((0.2, 0.2, 0.2), True)]
+)
+def test_who_goes_on_learning_from_a_model_does_not_end_with_a_worse_one(
+    parts, tmp_path, errors, kept
+):
+    recipe = replace(SEED, **SMALL)
+    first = trainer(recipe, parts, tmp_path / "first")
+    first.fit()
+    finish(first, parts.test, tmp_path / "first.pt", provenance={}, allow_leaky=True)
+    start = load_checkpoint(tmp_path / "first.pt")
+    second = trainer(recipe, parts, tmp_path / "second", start=start)
+    left = iter(errors)
+    second._validate = lambda: FixedScores(next(left))
+    began = copy.deepcopy(second.model.state_dict())
+    assert equal(second.fit(), began) is kept
+    resumed = trainer(recipe, parts, tmp_path / "second", start=start)
+    assert equal(resumed.fit(), second.best_weights)
 
 
 def test_writers_who_taught_the_first_weights_may_not_test_the_second(corpus):
@@ -296,15 +309,7 @@ def test_a_network_with_views_begins_a_run_of_places_and_is_fitted_anew(parts, t
     made = finish(first, parts.test, tmp_path / "first.pt", provenance={}, allow_leaky=True)
     start = load_checkpoint(tmp_path / "first.pt")
     assert any(name.startswith("views.") for name in start.weights)
-    second = Trainer(
-        refined(recipe),
-        parts.train,
-        parts.validation,
-        folder=tmp_path / "second",
-        device=torch.device("cpu"),
-        reporter=QUIET,
-        start=start,
-    )
+    second = trainer(refined(recipe), parts, tmp_path / "second", start=start)
     for name, value in second.model.state_dict().items():
         assert torch.equal(value.float(), start.weights[name].float()), name
     second.fit()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from model.checkpoint import load_checkpoint, parse_checkpoint, save_checkpoint
 from model.comparison import MEAN
@@ -422,6 +423,21 @@ def test_shuffled_labels_are_refused_with_the_reason(
     assert any("not shown to be better" in r or "is worse" in r for r in found.reasons)
     with transaction(runtime.sessions) as session:
         assert models.active(session).id == found.parent
+
+
+def test_without_epochs_the_network_stays_and_the_rest_is_fitted_anew(
+    lab: Laboratory, runtime: Runtime, tmp_path: Path
+) -> None:
+    found = run(lab, runtime, tmp_path / "run", epochs=0, replay=0)
+    before, after = (
+        load_checkpoint(path)
+        for path in (lab.folder / "model.pt", tmp_path / "run" / "candidate.pt")
+    )
+    learnt = [name for name in before.weights if name.startswith("backbone.")]
+    assert all(torch.equal(before.weights[name], after.weights[name]) for name in learnt)
+    assert after.provenance["log"] == []
+    assert after.scoring.thresholds != before.scoring.thresholds
+    assert (found.parent, after.provenance["parent"]) == (before.sha256, before.sha256)
 
 
 @pytest.mark.long

@@ -64,7 +64,13 @@ def retrain(
             help="Verdicts that may flip, not counting those that a label confirms. Else 2%.",
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Else as the recipe says.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Else as the recipe says. With 0 the network stays, and the rest is fitted anew.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of all randomness. Else 123.")] = None,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu or cuda. Else SIGCTL_DEVICE.")

@@ -82,6 +82,7 @@ def test_a_share_that_is_none_is_refused(sigctl: Sigctl, at_work: Laboratory, sh
         (("--remote", "--watch"), "name one"),
         (("some-run",), "A run is named for --watch and --cancel"),
         (("--remote", "--device", "cpu"), "folder and device of its worker"),
+        (("--from-scratch", "--epochs", "0"), "needs epochs to learn"),
         (("--remote",), "No broker is configured"),
         (("--watch",), "There is no training run"),
         (("--cancel", "nine"), "There is no training run 'nine'"),

@@ -8,7 +8,7 @@ whose, and what is genuine, was shuffled.
 
     python -m bench.retrain --data DIR [--output DIR] [--epochs N] [--backbone NAME]
 
-The network is the smallest of the family, so that all takes ten minutes on two cores. What is done
+The network is the smallest of the family, so that all takes half an hour on one core. What is done
 is kept in the output folder, so that a run that was stopped goes on.
 """
 

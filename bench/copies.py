@@ -9,7 +9,6 @@ JPEG, and laid beside themselves as enrolment does.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -18,8 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.documents import folders_and_embedder
 from model.dataset import scan_dataset
-from model.inference import Embedder, load_embedder
+from model.inference import Embedder
 from model.likeness import close, copied, overlap
 from model.preprocess import as_grey
 from model.specimen import Weight
@@ -31,13 +31,8 @@ Looked = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line for each folder."""
-    parser = argparse.ArgumentParser(description="How often a scan made again is found out.")
-    parser.add_argument("folders", type=Path, nargs="+")
-    default = Path("checkpoints/siamese_vision_mamba_tiny.pt")
-    parser.add_argument("--checkpoint", type=Path, default=default)
-    options = parser.parse_args(arguments)
-    embedder = load_embedder(options.checkpoint, "cpu")
-    for folder in options.folders:
+    folders, embedder = folders_and_embedder("How often scans made again are found.", arguments)
+    for folder in folders:
         again, others = _measured(folder, embedder, np.random.default_rng(0))
         print(f"{folder.name}: scanned again {_told(again)}; two of one hand {_told(others)}")
 

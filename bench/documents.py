@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from model.dataset import Signer, scan_dataset
+from model.inference import Embedder, load_embedder
 from model.preprocess import Grey, decode_grey
 from model.synthetic import write_dataset
 
@@ -46,6 +48,18 @@ def corpus(data: Path | None, folder: Path, *, signers: int = 8) -> Corpus:
         return Corpus(name=data.resolve().name, signers=scan_dataset(data))
     write_dataset(folder, signers=signers, genuine=12, forgeries=8, seed=123)
     return Corpus(name="generated", signers=scan_dataset(folder))
+
+
+def folders_and_embedder(
+    about: str, arguments: Sequence[str] | None
+) -> tuple[list[Path], Embedder]:
+    """The corpora named on a command line, and the network to look at them with."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("folders", type=Path, nargs="+")
+    default = Path("checkpoints/siamese_vision_mamba_tiny.pt")
+    parser.add_argument("--checkpoint", type=Path, default=default)
+    options = parser.parse_args(arguments)
+    return options.folders, load_embedder(options.checkpoint, "cpu")
 
 
 def signer_id(signer: Signer) -> str:

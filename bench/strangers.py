@@ -9,7 +9,6 @@ four, the fifth of the next one, everybody being enrolled with four.
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -21,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from bench.documents import signer_id
+from bench.documents import folders_and_embedder, signer_id
 from model.dataset import scan_dataset
 from model.errors import ModelError
-from model.inference import Embedder, load_embedder
+from model.inference import Embedder
 from model.scoring import Scoring
 from model.specimen import Measures, Specimen, Weight
 from worker.inspection import Fellow, Inspection
@@ -46,13 +45,8 @@ class Writer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print two lines for each folder."""
-    parser = argparse.ArgumentParser(description="What enrolment says of strangers.")
-    parser.add_argument("folders", type=Path, nargs="+")
-    default = Path("checkpoints/siamese_vision_mamba_tiny.pt")
-    parser.add_argument("--checkpoint", type=Path, default=default)
-    options = parser.parse_args(arguments)
-    embedder = load_embedder(options.checkpoint, "cpu")
-    for folder in options.folders:
+    folders, embedder = folders_and_embedder("What enrolment says of strangers.", arguments)
+    for folder in folders:
         found = list(writers(folder, embedder))
         own = of_their_own(found, embedder.scoring)
         shares = ", ".join(f"{code} {own[code] / OFFERED / len(found):.2%}" for code in CODES)

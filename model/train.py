@@ -104,14 +104,14 @@ class Trainer:
         """
         self._resume()
         if self.refining and self.epoch == 0:
-            self._count(scores := self._validate())
+            self._keep_if_better(scores := self._validate())
             self.reporter.say(f"as it begins: {_errors_sentence(scores)}")
         for epoch in range(self.epoch, self.recipe.epochs):
             started = time.monotonic()
             loss = self._train_epoch(epoch)
             scores = self._validate()
             self.epoch = epoch + 1
-            self._count(scores)
+            self._keep_if_better(scores)
             self.log.append(
                 {
                     "epoch": self.epoch,
@@ -129,8 +129,8 @@ class Trainer:
             )
         return self.best_weights
 
-    def _count(self, scores: evaluate.Scores) -> None:
-        """Keep the averaged weights that have these scores, if none before were better."""
+    def _keep_if_better(self, scores: evaluate.Scores) -> None:
+        """Keep the averaged weights, whose scores these are, if none before were as good."""
         if scores.selection_error < self.best_error:
             self.best_error = scores.selection_error
             self.best_weights = copy.deepcopy(self.average.state_dict())

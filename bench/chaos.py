@@ -37,6 +37,7 @@ from bench.upstream import Answer, Question, Upstream, Watch, questions
 from storage.tables import VERDICTS
 from storage.verification import verify
 from tests.fault_proxy import FaultProxy, fault_proxy
+from worker.app import PRIORITIES
 from worker.keys import chain_keys
 from worker.runtime import get_runtime
 from worker.transactions import transaction
@@ -294,7 +295,8 @@ def _settle(
         crew.keep()
         if len(answers) > known:
             known, since = len(answers), time.monotonic()
-        waiting = running.broker.llen(running.settings.queue) + running.broker.hlen("unacked")
+        lists = [running.settings.queue, f"{running.settings.queue}\x06\x16{PRIORITIES['bulk']}"]
+        waiting = sum(map(running.broker.llen, lists)) + running.broker.hlen("unacked")
         if len(answers) == len(asked) and not waiting:
             return
         time.sleep(0.5)

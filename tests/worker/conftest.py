@@ -20,6 +20,9 @@ from worker.enrolment import enroll
 from worker.runtime import Runtime, close_runtimes
 from worker.transactions import register_model, transaction
 
+BULK = "sigctl.verify\x06\x169"
+"""The list of what gives way to documents that somebody waits for, as docs/messages.md names it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Desk:

@@ -11,7 +11,7 @@ import redis
 from storage import decisions, jobs
 from storage.errors import DatabaseUnavailable, JobConflict, StoreUnavailable, UnknownJob
 from tests.fakes import FakeEmbedder, Trouble, ink
-from tests.worker.conftest import Desk, enrol_ada
+from tests.worker.conftest import BULK, Desk, enrol_ada
 from worker import client
 from worker.app import make_app
 from worker.broker import LATER
@@ -49,9 +49,6 @@ def queued(settings: Settings, redis_url: str) -> Iterator[Settings]:
     """The same with a broker."""
     yield settings.model_copy(update={"broker_url": redis_url})
     make_app.cache_clear()
-
-
-BULK = "sigctl.verify\x06\x169"
 
 
 def messages(redis_url: str, name: str = "sigctl.verify") -> list[dict[str, Any]]:

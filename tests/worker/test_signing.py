@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from storage import decisions, jobs
 from tests.fakes import FakeEmbedder, Trouble, ink
-from tests.worker.conftest import Desk, enrol_ada
+from tests.worker.conftest import BULK, Desk, enrol_ada
 from worker import client, tasks
 from worker.app import make_app
 from worker.broker import LATER
@@ -267,7 +267,7 @@ def test_what_submit_and_requeue_send_is_signed_with_the_key_in_use(
         broker.flushdb()
     later = settings.model_copy(update={"message_key": OTHER, "message_old_keys": (KEY,)})
     assert client.requeue(0, settings=later) == ["j1"]
-    (resent,) = queued(redis_url)
+    (resent,) = queued(redis_url, BULK)
     assert is_genuine(sent, [KEY])
     assert is_genuine(resent, [OTHER])
     assert not is_genuine(resent, [KEY])

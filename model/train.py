@@ -133,10 +133,10 @@ class Trainer:
         """Keep the averaged weights, whose scores these are, if none before were as good."""
         if scores.selection_error < self.best_error:
             self.best_error = scores.selection_error
-            self.best_weights = copy.deepcopy(self.average.state_dict())
+            self.keep()
 
     def keep(self) -> None:
-        """Take the weights that the run begins with for its result, whatever the folder holds."""
+        """Take the averaged weights as they are for the run's result; before `fit`, the start's."""
         self.best_weights = copy.deepcopy(self.average.state_dict())
 
     def _train_epoch(self, epoch: int) -> float:

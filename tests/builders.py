@@ -57,6 +57,17 @@ def a_reference(session: Session, signer_id: str = "ada", name: str = "first") -
     return reference
 
 
+def a_specimen(name: str = "first", **fields: Any) -> references.Specimen:
+    """An image in the store with its embedding, not yet enrolled."""
+    usual: dict[str, Any] = {
+        "uri": f"file:///store/{name}.png",
+        "sha256": digest(name),
+        "source": name,
+        "vector": unit_vector(0),
+    }
+    return references.Specimen(**(usual | fields))
+
+
 def an_embedded_reference(
     session: Session, signer_id: str = "ada", name: str = "first", seed: int = 0
 ) -> Reference:

@@ -9,7 +9,7 @@ from sqlalchemy import event
 from storage import references, signers
 from storage.errors import ModelMismatch, NoReferences, SignerRetired, UnknownSigner
 from storage.reference_cache import ReferenceCache
-from tests.builders import a_model, digest
+from tests.builders import a_model, a_specimen, digest
 
 MODEL = digest("model")
 
@@ -18,11 +18,8 @@ def enrol(sessions, name="ada", *angles, model=MODEL):
     with sessions.begin() as session:
         a_model(session, model)
         offered = [
-            references.Specimen(
-                uri=f"file:///{name}/{angle}",
-                sha256=digest(f"{name}{angle}"),
-                source=None,
-                vector=np.array([np.cos(angle), np.sin(angle)], np.float32),
+            a_specimen(
+                f"{name}{angle}", vector=np.array([np.cos(angle), np.sin(angle)], np.float32)
             )
             for angle in angles
         ]

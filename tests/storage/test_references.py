@@ -21,6 +21,7 @@ from tests.builders import (
     MODEL_ID,
     a_model,
     a_reference,
+    a_specimen,
     an_embedded_reference,
     digest,
     unit_vector,
@@ -28,8 +29,8 @@ from tests.builders import (
 
 
 def specimen(name="first", seed=0, **changes):
-    fields = {"uri": f"file:///store/{name}", "sha256": digest(name), "source": name}
-    return references.Specimen(vector=unit_vector(seed), **(fields | changes))
+    usual = {"uri": f"file:///store/{name}", "vector": unit_vector(seed)}
+    return a_specimen(name, **(usual | changes))
 
 
 def enrol(session, name="first", **changes):

@@ -15,7 +15,9 @@ WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Tried for the centre, the signer's own spread and the cohort, each with each."""
 PRIOR = 2.0
 MIDDLE = 5
-"""The number of references at which the coefficients are fitted."""
+"""The number of references at which the population's spread is taken."""
+ENOUGH = 5
+"""Writers by whom a corpus has a say of its own in the coefficients."""
 GENUINE_TAIL = 0.01
 """The share of genuine scores that may lie above the threshold of rejection."""
 
@@ -31,10 +33,11 @@ def fit_scoring(
     """Fit the rule for several references; `vectors` (M, D) are the rows that writers name.
 
     `cohort` (K, D) embeds genuine signatures of training writers; it is left out where it does
-    not help. The weights are those of a small grid with the lowest selection error at five
-    references. `policy` sets the balanced thresholds, skilled and random forgeries weighing
-    alike. Without skilled forgeries there are no operating points. Raises EmptyClass when there
-    is nothing at all to oppose to the genuine signatures.
+    not help. The weights are those of a small grid with the lowest selection error, in the mean
+    over all numbers of references but one and over corpora, each measured by itself: a signer is
+    compared within one script. `policy` sets the balanced thresholds, skilled and random forgeries
+    weighing alike. Without skilled forgeries there are no operating points. Raises EmptyClass when
+    there is nothing at all to oppose to the genuine signatures.
     """
     most = max(len(writer.genuine) for writer in writers) - 1
     counts = [count for count in REFERENCE_COUNTS if count <= most]
@@ -48,32 +51,42 @@ def fit_scoring(
     )
     seed = int(rng.integers(2**31))
 
-    def scores(candidate: Scoring, count: int) -> Scores:
+    def scores(candidate: Scoring, count: int, some: Sequence[Writer] = writers) -> Scores:
         same_draws = np.random.default_rng(seed)
-        return with_references(
-            vectors, writers, references=count, scoring=candidate, rng=same_draws
-        )
+        return with_references(vectors, some, references=count, scoring=candidate, rng=same_draws)
 
-    best = _with_best_weights(rule, lambda candidate: scores(candidate, middle))
+    def trial(count: int, some: Sequence[Writer]) -> Callable[[Scoring], Scores]:
+        return lambda candidate: scores(candidate, count, some)
+
+    several = [count for count in counts if count > 1] or counts
+    trials = [trial(count, some) for count in several for some in _corpora(writers, count)]
+    best = _with_best_weights(rule, trials)
     return with_thresholds(best, {count: scores(best, count) for count in counts}, policy)
 
 
-def _with_best_weights(rule: Scoring, score: Callable[[Scoring], Scores]) -> Scoring:
-    """The rule with the weights of the lowest selection error; of equals, the smallest.
+def _corpora(writers: Sequence[Writer], count: int) -> list[Sequence[Writer]]:
+    """The writers who have more than so many references, by corpus where there are enough."""
+    corpora: dict[str, list[Writer]] = {}
+    for writer in writers:
+        if len(writer.genuine) > count:
+            corpora.setdefault(writer.corpus, []).append(writer)
+    large: list[Sequence[Writer]] = [some for some in corpora.values() if len(some) >= ENOUGH]
+    return large or [writers]
+
+
+def _with_best_weights(rule: Scoring, trials: Sequence[Callable[[Scoring], Scores]]) -> Scoring:
+    """The rule with the weights of the lowest mean selection error; of equals, the smallest.
 
     A score is linear in its weights, so four sets of scores give those of the whole grid.
     """
-    plain = score(rule)
-    if not len(plain.skilled) + len(plain.random):
+    found = [_on_axes(rule, score) for score in trials]
+    if not any(len(plain.skilled) + len(plain.random) for plain, *_ in found):
         raise metrics.EmptyClass("there are no forged scores of development writers")
-    alone = (
-        score(replace(rule, centre_weight=1.0)),
-        score(replace(rule, spread_weight=1.0)),
-        plain if rule.cohort is None else score(replace(rule, cohort_weight=1.0)),
-    )
 
     def error(weights: Sequence[float]) -> float:
-        return _combined(plain, alone, weights).selection_error
+        return float(
+            np.mean([_combined(*scores, weights=weights).selection_error for scores in found])
+        )
 
     tried = product(WEIGHTS, WEIGHTS, WEIGHTS if rule.cohort is not None else (0.0,))
     centre_weight, spread_weight, cohort_weight = min(tried, key=error)
@@ -86,7 +99,18 @@ def _with_best_weights(rule: Scoring, score: Callable[[Scoring], Scores]) -> Sco
     )
 
 
-def _combined(plain: Scores, alone: Sequence[Scores], weights: Sequence[float]) -> Scores:
+def _on_axes(rule: Scoring, score: Callable[[Scoring], Scores]) -> tuple[Scores, ...]:
+    """The scores without any weight, and with a weight of 1 each."""
+    plain = score(rule)
+    return (
+        plain,
+        score(replace(rule, centre_weight=1.0)),
+        score(replace(rule, spread_weight=1.0)),
+        plain if rule.cohort is None else score(replace(rule, cohort_weight=1.0)),
+    )
+
+
+def _combined(plain: Scores, *alone: Scores, weights: Sequence[float]) -> Scores:
     """Scores with all weights, from those without any and those with one weight of 1 each."""
 
     def kind(name: str) -> Floats:

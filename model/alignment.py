@@ -15,17 +15,19 @@ SPREADS = 5.0
 """The frame is so many standard deviations of the ink wide and high."""
 
 
-def at_view(images: Tensor) -> Tensor:
-    """Images (B, 1, H, W) -> the same at the frame's size (B, 1, 64, 128), by area."""
-    return functional.interpolate(images.float(), VIEW, mode="area")
+def at_view(images: Tensor, view: tuple[int, int] = VIEW) -> Tensor:
+    """Images (B, 1, H, W) -> the same at the frame's size (B, 1, *view), by area."""
+    return functional.interpolate(images.float(), view, mode="area")
 
 
-def aligned(images: Tensor, *, keep_aspect: bool = False) -> tuple[Tensor, Tensor]:
-    """Images (B, 1, H, W) of white paper 1 and ink -1 -> the same in the frame (B, 1, 64, 128).
+def aligned(
+    images: Tensor, view: tuple[int, int] = VIEW, *, keep_aspect: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Images (B, 1, H, W) of white paper 1 and ink -1 -> the same in the frame (B, 1, *view).
 
     The ink's mean comes to the middle and its standard deviations to a fifth of the frame, or
-    with `keep_aspect` the larger of both shares alone. Returns also the places (B, 2, 64, 128)
-    that the pixels had on the canvas, x and y in [-1, 1] within it.
+    with `keep_aspect` the larger of both shares alone. Returns also the places (B, 2, *view) that
+    the pixels had on the canvas, x and y in [-1, 1] within it.
     """
     with torch.autocast(images.device.type, enabled=False):
         ink = (1 - images.float()) / 2
@@ -34,15 +36,28 @@ def aligned(images: Tensor, *, keep_aspect: bool = False) -> tuple[Tensor, Tenso
         scale_x, scale_y = spread_x * SPREADS / 2, spread_y * SPREADS / 2
         if keep_aspect:  # in pixels, not in shares of the canvas
             height, width = images.shape[2:]
-            largest = torch.maximum(scale_x * width / VIEW[1], scale_y * height / VIEW[0])
-            scale_x, scale_y = largest * VIEW[1] / width, largest * VIEW[0] / height
+            largest = torch.maximum(scale_x * width / view[1], scale_y * height / view[0])
+            scale_x, scale_y = largest * view[1] / width, largest * view[0] / height
         zero = torch.zeros_like(scale_x)
         rows = [torch.stack(row, 1) for row in ((scale_x, zero, across), (zero, scale_y, down))]
         grid = functional.affine_grid(
-            torch.stack(rows, 1), [len(images), 1, *VIEW], align_corners=False
+            torch.stack(rows, 1), [len(images), 1, *view], align_corners=False
         )
         frame = 1 - 2 * functional.grid_sample(ink, grid, align_corners=False)
         return frame, grid.permute(0, 3, 1, 2)
+
+
+def detailed(frame: Tensor) -> Tensor:
+    """A frame (B, 1, 2 H, 2 W) -> mean and differences (B, 3, H, W) of every two by two pixels.
+
+    The first channel is the frame at half its size; the others say whether left is lighter than
+    right and above than below, the first details of Haar's wavelet. A network sees so what a
+    canvas of four times the pixels shows, for the price of the small one.
+    """
+    upper, lower = frame[:, :, ::2], frame[:, :, 1::2]
+    a, b, c, d = (row[..., start::2] for row in (upper, lower) for start in (0, 1))
+    across, down = (a - b + c - d) / 2, (a + b - c - d) / 2
+    return torch.cat([(a + b + c + d) / 4, across, down], dim=1)
 
 
 def _moments(profile: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Random changes that leave the writer the same: pose, pen and scan, never a mirror image."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from .preprocess import Grey, as_grey
 
 _PAPER = 255
-_OVERSAMPLING = 2  # a pen grows by half a canvas pixel at a time
+OVERSAMPLING = 2  # a pen grows by half a canvas pixel at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +19,8 @@ class Augmentation:
 
     Rotation and shear in degrees, scale as the largest relative change per axis, shift as a share
     of the canvas, elastic as the standard deviation of a smooth displacement in canvas pixels,
-    pen as the largest change of stroke width in canvas pixels, blur as the largest sigma, erase
-    as the probability that a small box is lost.
+    pen as the most by which strokes grow wider in canvas pixels, thinner by half of it, blur as the
+    largest sigma, erase as the probability that a small box is lost.
     """
 
     rotation: float = 0.0
@@ -30,6 +31,25 @@ class Augmentation:
     pen: float = 0.0
     blur: float = 0.0
     erase: float = 0.0
+
+    def finer(self, times: float) -> "Augmentation":
+        """As far on a canvas of so many times the pixels a side; a scan is as sharp on any."""
+        return replace(self, elastic=times * self.elastic, pen=times * self.pen)
+
+    @property
+    def pens(self) -> tuple[int, int]:
+        """The least and the most by which strokes change, in half canvas pixels."""
+        return -math.ceil(self.pen), round(self.pen * OVERSAMPLING)
+
+    def pose(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """A rotation, shear and scale about the middle: from the result to the image (2, 2)."""
+        angle, lean = np.deg2rad(
+            [rng.uniform(-self.rotation, self.rotation), rng.uniform(-self.shear, self.shear)]
+        )
+        zoom = 1 + rng.uniform(-self.scale, self.scale, 2)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        leaning = np.array([[1, np.tan(lean)], [0, 1]])
+        return np.asarray(np.linalg.inv(turn @ leaning @ np.diag(zoom)))
 
     def __call__(self, pixels: Grey, rng: np.random.Generator) -> Grey:
         """One image (H, W), uint8 -> a changed copy of its shape; what opens is white paper."""
@@ -48,17 +68,11 @@ class Augmentation:
 
     def _warp(self, pixels: Grey, rng: np.random.Generator) -> Grey:
         height, width = pixels.shape
-        size = (width * _OVERSAMPLING, height * _OVERSAMPLING)
-        angle, lean = np.deg2rad(
-            [rng.uniform(-self.rotation, self.rotation), rng.uniform(-self.shear, self.shear)]
-        )
-        zoom = 1 + rng.uniform(-self.scale, self.scale, 2)
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        matrix = turn @ np.array([[1, np.tan(lean)], [0, 1]]) @ np.diag(zoom)
+        size = (width * OVERSAMPLING, height * OVERSAMPLING)
+        # From a pixel of the large canvas to the pixel of the image it shows.
+        inverse = (self.pose(rng) / OVERSAMPLING).astype(np.float32)
         move = rng.uniform(-self.shift, self.shift, 2) * size
         centre = np.array([width - 1, height - 1]) / 2
-        # Inverse map, from a pixel of the large canvas to the pixel of the image it shows.
-        inverse = (np.linalg.inv(matrix) / _OVERSAMPLING).astype(np.float32)
         middle = (np.array(size) - 1) / 2 + move
         x = (np.arange(size[0]) - middle[0]).astype(np.float32)[None, :]
         y = (np.arange(size[1]) - middle[1]).astype(np.float32)[:, None]
@@ -77,7 +91,7 @@ class Augmentation:
         return np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC))
 
     def _change_pen(self, large: Grey, rng: np.random.Generator) -> Grey:
-        steps = int(rng.integers(-1, round(self.pen * _OVERSAMPLING) + 1))
+        steps = int(rng.integers(*self.pens, endpoint=True))
         if steps == 0:
             return large
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (abs(steps) + 1, abs(steps) + 1))

@@ -85,8 +85,8 @@ def _place(signer: Signer, how: Preprocessing, folder: Path) -> Path:
         except OSError as error:
             raise DatasetError(f"{path} cannot be read: {error.strerror}.") from error
         digest.update(f"{path.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    # Coordinates are the network's own business: the pixels are the same.
-    label = replace(how, coordinates=False).label
+    # The spare channels are the network's own business: the pixels are the same.
+    label = replace(how, coordinates=False, detail=False).label
     return folder / label.replace("/", "-").replace(" ", "-") / f"{digest.hexdigest()[:24]}.npz"
 
 

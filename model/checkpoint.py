@@ -196,7 +196,12 @@ def _scoring(content: Mapping[str, Any], threshold: float) -> Scoring:
 def build_model(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> SiameseNet:
     """The network in evaluation mode with the checkpoint's weights, float32, every key matched."""
     how = checkpoint.preprocessing
-    model = SiameseNet(checkpoint.backbone, coordinates=how.coordinates, head=checkpoint.head)
+    model = SiameseNet(
+        checkpoint.backbone,
+        coordinates=how.coordinates,
+        detail=how.detail,
+        head=checkpoint.head,
+    )
     model.preprocessing = how
     load_weights(model, checkpoint)
     return model.float().eval().to(device)

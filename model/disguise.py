@@ -6,7 +6,7 @@ somebody the corpus does not hold, and the imitations are still imitations of it
 many images of few hands, so this is where a network from random weights overfits first.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .preprocess import Grey, as_grey
+from .sampling import Writer
 
 Change = Callable[[Grey], Grey]
 
-_PAPER = 255
-_INK = 160  # darker is ink, on a canvas whose strokes are smoothed
-_MARGIN = 1 / 16  # of each side, as `strokes_canvas` leaves
+PAPER = 255
+INK = 160  # darker is ink, on a canvas whose strokes are smoothed
+MARGIN = 1 / 16  # of each side, as `strokes_canvas` leaves
+WAVE = (3, 5)  # rows and columns of the grid on which writers are bent
+LARGEST = 2.0  # times its size; a short stroke is not blown up to the canvas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +44,8 @@ class Disguise:
         """One writer's change, for images (H, W) of that shape; the same for each of them."""
         changes: list[Change] = []
         if rng.random() < self.window:
-            width = rng.uniform(0.4, 0.8)
-            left = rng.uniform(0, 1 - width)
-            changes.append(lambda pixels: _cut(pixels, left, left + width))
+            left, right = cut(rng)
+            changes.append(lambda pixels: _cut(pixels, left, right))
         if rng.random() < self.bend:
             across, down = _bent(shape, rng)
             changes.append(lambda pixels: _moved(pixels, across, down))
@@ -58,6 +60,37 @@ class Disguise:
 
         return change
 
+    def partner(
+        self, writer: Writer, corpus: Sequence[Writer], rng: np.random.Generator
+    ) -> tuple[Writer, float] | None:
+        """As whose signatures those of the writer end, and from which share of the ink on.
+
+        Mostly as nobody's. Genuine end as genuine and forged as forged, so a writer of whom there
+        are no forgeries is no partner.
+        """
+        if rng.random() >= self.splice:
+            return None
+        share = float(rng.uniform(0.35, 0.65))
+        other = corpus[int(rng.integers(len(corpus)))]
+        return None if other is writer or not len(other.forged) else (other, share)
+
+
+def cut(rng: np.random.Generator) -> tuple[float, float]:
+    """Between which shares of the width a writer's name is cut out."""
+    width = rng.uniform(0.4, 0.8)
+    left = rng.uniform(0, 1 - width)
+    return left, left + width
+
+
+def bend(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A map (2, 2) from a place of the result to the place it shows, and what is added to that.
+
+    The latter (2, *WAVE) on a coarse grid, in heights of the canvas.
+    """
+    lean = np.tan(np.deg2rad(rng.uniform(-20, 20)))
+    zoom = np.exp(rng.uniform(-0.3, 0.3, 2))
+    return np.array([[zoom[0], lean], [0, zoom[1]]]), rng.normal(0, 0.035, (2, *WAVE))
+
 
 def beside(left: Grey, right: Grey, share: float) -> Grey:
     """The first `share` of one signature's ink, then the rest of another's, on one canvas.
@@ -71,7 +104,7 @@ def beside(left: Grey, right: Grey, share: float) -> Grey:
     for part in parts:
         above = (height - part.shape[0]) // 2
         below = height - part.shape[0] - above
-        padded.append(np.pad(part, ((above, below), (0, 0)), constant_values=_PAPER))
+        padded.append(np.pad(part, ((above, below), (0, 0)), constant_values=PAPER))
     return _on_canvas(as_grey(np.concatenate(padded, axis=1)), (left.shape[0], left.shape[1]))
 
 
@@ -82,21 +115,21 @@ def _cut(pixels: Grey, left: float, right: float) -> Grey:
 
 def _ink(pixels: Grey, left: float, right: float) -> Grey:
     """The box around the ink between two shares of its width; all of the image without ink."""
-    columns = np.flatnonzero((pixels < _INK).any(axis=0))
+    columns = np.flatnonzero((pixels < INK).any(axis=0))
     if not columns.size:
         return pixels
     start, width = columns[0], columns[-1] + 1 - columns[0]
     part = pixels[:, int(start + left * width) : int(start + right * width) + 1]
-    rows = np.flatnonzero((part < _INK).any(axis=1))
+    rows = np.flatnonzero((part < INK).any(axis=1))
     return part[rows[0] : rows[-1] + 1] if rows.size else pixels
 
 
 def _on_canvas(part: Grey, shape: tuple[int, int]) -> Grey:
-    room = np.array(shape) * (1 - 2 * _MARGIN)
-    scale = min(*(room / part.shape), 2.0)  # a short stroke is not blown up to the canvas
+    room = np.array(shape) * (1 - 2 * MARGIN)
+    scale = min(*(room / part.shape), LARGEST)
     height, wide = (max(round(side * scale), 1) for side in part.shape)
     how = cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA
-    canvas = np.full(shape, _PAPER, np.uint8)
+    canvas = np.full(shape, PAPER, np.uint8)
     top, first = (shape[0] - height) // 2, (shape[1] - wide) // 2
     canvas[top : top + height, first : first + wide] = cv2.resize(
         part, (wide, height), interpolation=how
@@ -109,17 +142,16 @@ def _bent(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Maps (H, W) from a pixel to the pixel that it shows."""
     height, width = shape
-    lean = np.tan(np.deg2rad(rng.uniform(-20, 20)))
-    zoom = np.exp(rng.uniform(-0.3, 0.3, 2))
+    turned, waves = bend(rng)
     x = np.arange(width, dtype=np.float32)[None, :] - width / 2
     y = np.arange(height, dtype=np.float32)[:, None] - height / 2
-    wave = rng.normal(0, 0.035 * height, (2, 3, 5)).astype(np.float32)
     across, down = (
-        cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC) for part in wave
+        cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC)
+        for part in (height * waves).astype(np.float32)
     )
     return (
-        np.asarray(x * zoom[0] + y * lean + width / 2 + across, np.float32),
-        np.asarray(y * zoom[1] + height / 2 + down, np.float32),
+        np.asarray(x * turned[0, 0] + y * turned[0, 1] + width / 2 + across, np.float32),
+        np.asarray(y * turned[1, 1] + height / 2 + down, np.float32),
     )
 
 
@@ -131,6 +163,6 @@ def _moved(pixels: Grey, across: NDArray[np.float32], down: NDArray[np.float32])
             down,
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,
-            borderValue=_PAPER,
+            borderValue=PAPER,
         )
     )

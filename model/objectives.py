@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from .alignment import VIEW
 from .cache import CachedImages
+from .changes import Drawn, changed, draw
 from .descriptor import orientation_histograms
 from .disguise import beside
 from .loading import prefetch
@@ -21,7 +22,7 @@ from .precision import mixed_precision
 from .preprocess import Grey, shrunk, to_range
 from .recipes import Recipe
 from .sampling import Pairs, Rows, Writer, WriterBatch, balanced_pairs, writer_batches
-from .siamese import SiameseNet
+from .siamese import EMBEDDING_SIZE, SiameseNet
 
 Images = NDArray[np.float32]
 Item = TypeVar("Item")
@@ -42,6 +43,10 @@ class Objective:
     def __init__(self, recipe: Recipe, part: Part, device: torch.device) -> None:
         self.recipe, self.part, self.device = recipe, part, device
         self.pixels = _as_learnt(recipe, part.images.pixels)
+        self.augmentation = recipe.augmentation
+        if recipe.head != "seed":  # given for the frame at its usual size
+            self.augmentation = recipe.augmentation.finer(self.pixels.shape[1] / VIEW[0])
+        self.changes_whole_batches = device.type == "cuda"
         self._mean_descriptor: Tensor | None = None
         self.by_corpus: dict[str, list[Writer]] = {}
         for writer in part.writers:
@@ -100,94 +105,118 @@ class Objective:
         batches = writer_batches(
             writers, steps=steps, per_batch=per_batch, images_each=recipe.images_each, rng=rng
         )
-        past = epoch - recipe.descriptor_epochs
-        # A run may be shorter than the descriptor's own epochs.
-        descriptor_weight = min(1 - past / max(recipe.epochs - recipe.descriptor_epochs, 1), 1.0)
 
         def losses() -> Iterator[Tensor]:
-            ready = _prefetched(lambda batch: (batch, self._disguised(batch)), batches)
-            for batch, images in ready:
-                inputs = self._placed(images)
+            for number, (batch, inputs) in enumerate(self._changed(batches)):
                 with mixed_precision(self.device):
                     embeddings = model.embed(inputs)
                 loss = embeddings.new_zeros(())
-                if past >= 0:
+                if epoch >= recipe.descriptor_epochs:
                     loss = multi_similarity_loss(
                         embeddings,
                         torch.from_numpy(batch.writers).to(self.device),
                         torch.from_numpy(batch.genuine).to(self.device),
                         own_forgery_weight=recipe.own_forgery_weight,
                     )
-                if recipe.descriptor_epochs:
-                    loss = loss + descriptor_weight * self._descriptor_loss(inputs, embeddings)
+                weight = self._descriptor_weight(epoch, steps * epoch + number)
+                if weight:
+                    loss = loss + weight * self._descriptor_loss(inputs, embeddings)
                 yield loss
 
         return steps, losses()
+
+    def _descriptor_weight(self, epoch: int, step: int) -> float:
+        recipe = self.recipe
+        if recipe.descriptor_epochs:
+            past, left = epoch - recipe.descriptor_epochs, recipe.epochs - recipe.descriptor_epochs
+            return min(1 - past / max(left, 1), 1.0)  # a run may be shorter than those epochs
+        return max(1 - step / recipe.descriptor_steps, 0.0) if recipe.descriptor_steps else 0.0
 
     def _descriptor_loss(self, inputs: Tensor, embeddings: Tensor) -> Tensor:
         """One minus the cosine between embeddings and what their images' descriptors say.
 
         The descriptor's mean over the training set is taken off first: it says what all
-        signatures share. What is left fills the first dimensions of the embedding.
+        signatures share. What is left fills the first dimensions of the embedding, or with a head
+        that keeps places apart of what the network says of the whole.
         """
         if self._mean_descriptor is None:
             self._mean_descriptor = self._descriptors_of_a_thousand().mean(0)
         target = orientation_histograms(inputs) - self._mean_descriptor
-        padded = functional.pad(target, (0, embeddings.shape[1] - target.shape[1]))
-        return 1 - functional.cosine_similarity(padded, embeddings).mean()
+        whole = embeddings[:, :EMBEDDING_SIZE]
+        padded = functional.pad(target, (0, whole.shape[1] - target.shape[1]))
+        return 1 - functional.cosine_similarity(padded, whole).mean()
 
     def _descriptors_of_a_thousand(self) -> Tensor:
         rows = np.concatenate([writer.genuine for writer in self.part.writers])
         rows = rows[np.linspace(0, len(rows) - 1, 1000).astype(np.intp)]
         return orientation_histograms(self._placed(to_range(self.pixels[rows])))
 
+    def _changed(self, batches: Iterable[WriterBatch]) -> Iterator[tuple[WriterBatch, Tensor]]:
+        """Each batch with its images augmented, every writer of it behind a disguise.
+
+        A processor changes image by image on several threads, a GPU the batch as a whole.
+        """
+        if not self.changes_whole_batches:
+            for batch, images in _prefetched(lambda one: (one, self._disguised(one)), batches):
+                yield batch, self._placed(images)
+            return
+        canvases = torch.from_numpy(self.pixels).to(self.device)
+        for batch, drawn in _prefetched(lambda one: (one, self._drawn(one)), batches):
+            yield batch, changed(canvases, drawn)
+
+    def _drawn(self, batch: WriterBatch) -> Drawn:
+        return draw(
+            batch,
+            self.part.writers,
+            self.by_corpus,
+            augmentation=self.augmentation,
+            disguise=self.recipe.disguise,
+            shape=self.pixels.shape[1:],
+        )
+
     def _disguised(self, batch: WriterBatch) -> Images:
         """Augmented images of the batch, every writer of it behind a disguise of its own."""
         rng = np.random.default_rng(batch.seed)
         shape = (self.pixels.shape[1], self.pixels.shape[2])
         images = [self.pixels[row] for row in batch.rows]
-        for writer in np.unique(batch.writers):
-            members = np.flatnonzero(batch.writers == writer)
-            if rng.random() < self.recipe.disguise.splice:
-                self._splice(images, members, batch, rng)
+        for number in np.unique(batch.writers):
+            members = np.flatnonzero(batch.writers == number)
+            writer = self.part.writers[number]
+            partner = self.recipe.disguise.partner(writer, self.by_corpus[writer.corpus], rng)
+            if partner is not None:
+                self._splice(images, members, batch, *partner, rng)
             change = self.recipe.disguise.draw(shape, rng)
             for member in members:
                 images[member] = change(images[member])
         return self._augmented(images, rng)
 
     def _splice(
-        self, images: list[Grey], members: Rows, batch: WriterBatch, rng: np.random.Generator
+        self,
+        images: list[Grey],
+        members: Rows,
+        batch: WriterBatch,
+        other: Writer,
+        share: float,
+        rng: np.random.Generator,
     ) -> None:
-        """Let the signatures of one writer end as those of another writer of the corpus do.
-
-        Genuine with genuine and forged with forged, so a writer of whom there are no forgeries is
-        no such partner.
-        """
-        share = rng.uniform(0.35, 0.65)
-        writer = self.part.writers[batch.writers[members[0]]]
-        others = self.by_corpus[writer.corpus]
-        other = others[rng.integers(len(others))]
-        if other is writer or not len(other.forged):
-            return
+        """Let the signatures of one writer end as those of another do."""
         for member in members:
             row = rng.choice(other.genuine if batch.genuine[member] else other.forged)
             images[member] = beside(images[member], self.pixels[row], share)
 
     def _augmented(self, images: Iterable[Grey], rng: np.random.Generator) -> Images:
-        return to_range(np.stack([self.recipe.augmentation(image, rng) for image in images]))
+        return to_range(np.stack([self.augmentation(image, rng) for image in images]))
 
     def _placed(self, images: Images) -> Tensor:
         return torch.from_numpy(images).to(self.device)
 
 
 def _as_learnt(recipe: Recipe, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The canvases (N, H, W) as they are changed: with places no finer than the network sees them.
-
-    What changes a pen or bends a stroke counts in pixels.
-    """
-    if recipe.head == "seed" or pixels.shape[1] <= VIEW[0]:
+    """The canvases (N, H, W) as they are changed: with places no finer than a network sees them."""
+    finest = tuple(side * (2 if recipe.preprocessing.detail else 1) for side in VIEW)
+    if recipe.head == "seed" or pixels.shape[1] <= finest[0]:
         return pixels
-    return np.stack([shrunk(canvas, *VIEW) for canvas in pixels])
+    return np.stack([shrunk(canvas, *finest) for canvas in pixels])
 
 
 def _prefetched(prepare: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

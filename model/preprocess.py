@@ -75,7 +75,8 @@ class Preprocessing:
     """Which input a model was trained on: the mode, its version, and the canvas in pixels.
 
     With `coordinates` the network also sees where on the canvas each pixel lies (CoordConv, Liu
-    et al., 2018): averaged over the canvas, its features would otherwise not know.
+    et al., 2018): averaged over the canvas, its features would otherwise not know. With `detail`
+    it sees in their place what twice as fine a canvas shows (`alignment.detailed`).
     """
 
     name: str = "strokes"
@@ -83,6 +84,7 @@ class Preprocessing:
     height: int = 224
     width: int = 224
     coordinates: bool = False
+    detail: bool = False
 
     def __post_init__(self) -> None:
         if VERSIONS.get(self.name) != self.version:
@@ -98,7 +100,7 @@ class Preprocessing:
     @property
     def label(self) -> str:
         """Mode, version and canvas in one word, as the record keeps it."""
-        seen = "+xy" if self.coordinates else ""
+        seen = "+detail" if self.detail else "+xy" if self.coordinates else ""
         return f"{self.name}/{self.version} {self.height}x{self.width}{seen}"
 
     @property

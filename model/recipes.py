@@ -22,10 +22,12 @@ class Recipe:
     `images_each` genuine and as many forged signatures). `steps` bounds an epoch; None means all
     pairs. During `freeze_epochs` only the head learns, then the backbone at `backbone_rate` times
     the learning rate. During `descriptor_epochs` a writers run learns the descriptor alone; its
-    weight then falls to 0 at the end. `ema` is the decay of the averaged weights, 0 for none.
-    `generated` made-up signers are added to the training writers; they tune and test nothing.
-    A run with the head `places` learns at 64 x 128, however fine the canvas is, and is completed by
-    classical descriptors when it has ended: by how outlines turn, too, where the canvas is finer.
+    weight then falls to 0 at the end. Or it learns it beside the rest from the beginning, by a
+    weight that falls to 0 in `descriptor_steps`. `ema` is the decay of the averaged weights, 0 for
+    none. `generated` made-up signers are added to the training writers; they tune and test nothing.
+    A run with the head `places` learns at 64 x 128, however fine the canvas is, its augmentation
+    given in pixels of that. When it has ended it is completed by classical descriptors: by how
+    outlines turn, too, where the canvas is finer.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Recipe:
     images_each: int = 4
     own_forgery_weight: float = 3.0
     descriptor_epochs: int = 0
+    descriptor_steps: int = 0
     margin: tuple[float, float] = (0.7, 1.1)
     epochs: int = 6
     steps: int | None = None
@@ -101,11 +104,25 @@ PLACES = replace(
     generated=0,
 )
 
+FINE = replace(
+    PLACES,
+    name="fine",
+    preprocessing=Preprocessing(height=256, width=512, detail=True),
+    writers_per_batch=32,
+    descriptor_steps=150,
+    epochs=36,
+    steps=125,
+    learning_rate=1e-3,
+    warmup_steps=200,
+    drop_path=0.1,
+    ema=0.999,
+)
+
 FEWER_EPOCHS = 0.5
 GENTLER = 0.25
 """Shares of a recipe's epochs and learning rate by which a network that has learnt goes on."""
 
-RECIPES = {recipe.name: recipe for recipe in (SEED, WRITERS, PLACES)}
+RECIPES = {recipe.name: recipe for recipe in (SEED, WRITERS, PLACES, FINE)}
 
 
 def from_dict(values: Mapping[str, Any]) -> Recipe:
@@ -126,22 +143,32 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
 
 
 def refined(recipe: Recipe) -> Recipe:
-    """How a network that was trained so goes on with more data: shorter, and more gently."""
+    """How a network that was trained so goes on with more data: shorter, and more gently.
+
+    By small batches, so that a machine without a GPU is done within an hour or two.
+    """
+    few = min(recipe.writers_per_batch, WRITERS.writers_per_batch)
+    smaller = math.sqrt(few / recipe.writers_per_batch)  # a step by fewer images says less
     return replace(
         recipe,
         name=f"{recipe.name}, refined",
         pretrained=False,
         epochs=math.ceil(FEWER_EPOCHS * recipe.epochs),
-        learning_rate=GENTLER * recipe.learning_rate,
+        writers_per_batch=few,
+        learning_rate=GENTLER * smaller * recipe.learning_rate,
         freeze_epochs=0,
         descriptor_epochs=0,
+        descriptor_steps=0,
         generated=0,
     )
 
 
 def stages_of(recipe: Recipe) -> tuple[Recipe, ...]:
-    """What a network is trained by from random weights: places go on from a run of writers."""
-    if recipe.head != "places":
+    """What a network is trained by from random weights: places go on from a run of writers.
+
+    But not those that begin with the descriptor themselves.
+    """
+    if recipe.head != "places" or recipe.descriptor_steps:
         return (recipe,)
     how, coarse = recipe.preprocessing, WRITERS.preprocessing
     height, width = min(how.height, coarse.height), min(how.width, coarse.width)

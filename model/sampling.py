@@ -12,6 +12,9 @@ from .errors import DatasetError
 
 Rows = NDArray[np.intp]
 
+COMPANY = 8
+"""Writers of one corpus in a batch, where it is not drawn more than once."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Writer:
@@ -125,22 +128,23 @@ def writer_batches(
 ) -> Iterator[WriterBatch]:
     """Batches of `per_batch` writers with `images_each` genuine signatures and own forgeries each.
 
-    Either half of a batch comes from one corpus, all corpora drawn alike: strangers in a batch
-    then write the same script, and a large corpus does not drown a small one.
+    Either half of a batch, or every eight writers of a large one, come from one corpus, all corpora
+    drawn alike: strangers in a batch then write the same script, and a large corpus does not drown
+    a small one.
     """
     corpora: dict[str, list[int]] = {}
     for number, writer in enumerate(writers):
         corpora.setdefault(writer.corpus, []).append(number)
     groups = list(corpora.values())
-    sizes = (per_batch - per_batch // 2, per_batch // 2)
+    companies = max(per_batch // COMPANY, 2)
+    sizes = [(per_batch + number) // companies for number in range(companies)]
     for _ in range(steps):
-        drawn = [groups[rng.integers(len(groups))] for _ in sizes]
-        if drawn[0] is drawn[1]:  # one draw, so that no writer comes twice
-            picked = _draw(drawn[0], per_batch, rng)
-        else:
-            halves = [_draw(group, size, rng) for group, size in zip(drawn, sizes, strict=True)]
-            picked = np.concatenate(halves)
-        yield _batch(writers, picked, images_each, rng)
+        wanted: dict[int, int] = {}  # by corpus, so that no writer comes twice
+        for size in sizes:
+            drawn = int(rng.integers(len(groups)))
+            wanted[drawn] = wanted.get(drawn, 0) + size
+        picked = [_draw(groups[drawn], size, rng) for drawn, size in wanted.items()]
+        yield _batch(writers, np.concatenate(picked), images_each, rng)
 
 
 def _draw(numbers: Sequence[int], count: int, rng: np.random.Generator) -> Rows:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from .alignment import VIEW, aligned, at_view
+from .alignment import VIEW, aligned, at_view, detailed
 from .backbone import DEFAULT_BACKBONE, VisionBackbone, build_backbone
 from .outline import KEPT as KEPT_OF_OUTLINES
 from .outline import KEPT_BY_PLACE, Outlines
@@ -33,10 +33,11 @@ class SiameseNet(nn.Module):
 
     Module names and sizes are those of the seed notebook, so that its checkpoints load strictly:
     `backbone.encoder` and `head` = Linear, BatchNorm1d, ReLU, Dropout, Linear. The head `places`
-    sees the aligned image at 64 x 128, however fine the canvas is, and keeps features of two stages
-    apart by place; with `views` and `outlines`, classical descriptors stand beside them and all is
-    brought to 512 numbers again. `notices` holds the sentences about fall-backs that whoever builds
-    the network should show; `preprocessing` is the input it was trained on, once known.
+    sees the aligned image at 64 x 128, however fine the canvas is, in the spare channels the places
+    of its pixels or `detail`, and keeps features of two stages apart by place; with `views` and
+    `outlines`, classical descriptors stand beside them and all is brought to 512 numbers again.
+    `notices` holds the sentences about fall-backs that whoever builds the network should show;
+    `preprocessing` is the input it was trained on, once known.
     """
 
     preprocessing: Preprocessing | None = None
@@ -48,10 +49,11 @@ class SiameseNet(nn.Module):
         pretrained: bool = False,
         drop_path: float = 0.0,
         coordinates: bool = False,
+        detail: bool = False,
         head: Head = "seed",
     ) -> None:
         super().__init__()
-        self.coordinates = coordinates
+        self.coordinates, self.detail = coordinates, detail
         self.backbone: VisionBackbone
         self.backbone, self.notices = build_backbone(
             backbone, pretrained=pretrained, drop_path=drop_path
@@ -101,7 +103,11 @@ class SiameseNet(nn.Module):
     def see(self, images: Tensor) -> Tensor:
         """Images (B, 1 or 3, H, W) -> what the backbone is shown (B, 3, H', W')."""
         if self.places is not None:
-            return torch.cat(aligned(at_view(images[:, :1])), 1)
+            canvas = images[:, :1]
+            if self.detail:
+                twice = (2 * VIEW[0], 2 * VIEW[1])
+                return detailed(aligned(at_view(canvas, twice), twice)[0])
+            return torch.cat(aligned(at_view(canvas)), 1)
         return self._three_channels(images) if images.shape[1] == 1 else images
 
     def learnt(self, seen: Tensor) -> Tensor:

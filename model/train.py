@@ -61,6 +61,7 @@ class Trainer:
                 pretrained=recipe.pretrained,
                 drop_path=recipe.drop_path,
                 coordinates=recipe.preprocessing.coordinates,
+                detail=recipe.preprocessing.detail,
                 head=recipe.head,
             )
         self.refining = start is not None

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.alignment import SPREADS, VIEW, aligned
+from model.alignment import SPREADS, VIEW, aligned, detailed
 
 
 def drawn(top, left, height, width, shape=(64, 128)):
@@ -61,3 +61,25 @@ def test_blank_paper_stays_blank_and_a_speck_does_not_blow_up():
         assert torch.isfinite(frame).all()
         assert torch.isfinite(places).all()
     assert torch.equal(aligned(torch.ones(2, 1, 32, 64))[0], torch.ones(2, 1, *VIEW))
+
+
+def test_detail_is_the_mean_and_the_differences_of_every_two_by_two_pixels():
+    frame = torch.rand(2, 1, 6, 8, generator=torch.Generator().manual_seed(1))
+    found = detailed(frame)
+    assert found.shape == (2, 3, 3, 4)
+    for row in range(3):
+        for column in range(4):
+            a, b, c, d = (
+                frame[:, 0, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].flatten(1).T
+            )
+            told = torch.stack([(a + b + c + d) / 4, (a + c - b - d) / 2, (a + b - c - d) / 2], 1)
+            torch.testing.assert_close(found[:, :, row, column], told)
+
+
+def test_a_frame_may_be_twice_as_fine():
+    image = drawn(20, 30, 10, 60)
+    coarse, _ = aligned(image)
+    fine, places = aligned(image, (2 * VIEW[0], 2 * VIEW[1]))
+    assert fine.shape == (1, 1, 2 * VIEW[0], 2 * VIEW[1])
+    assert places.shape == (1, 2, 2 * VIEW[0], 2 * VIEW[1])
+    assert (detailed(fine)[:, :1] - coarse).abs().mean() < 0.02

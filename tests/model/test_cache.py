@@ -46,11 +46,14 @@ def test_another_split_finds_its_signers_there(signers, tmp_path):
         assert np.array_equal(part.pixels[part.index[path]], whole.pixels[whole.index[path]])
 
 
-def test_coordinates_do_not_change_the_pixels(signers, tmp_path):
+@pytest.mark.parametrize("told", ["coordinates", "detail"])
+def test_what_the_spare_channels_say_does_not_change_the_pixels(signers, tmp_path, told):
     plain = CachedImages(signers, STROKES, tmp_path)
-    seen = CachedImages(signers, replace(STROKES, coordinates=True), tmp_path, progress=never)
+    how = replace(STROKES, **{told: True})
+    seen = CachedImages(signers, how, tmp_path, progress=never)
     assert np.array_equal(seen.pixels, plain.pixels)
-    assert seen.how.coordinates
+    assert seen.how == how
+    assert how.label != STROKES.label
 
 
 @pytest.mark.parametrize(

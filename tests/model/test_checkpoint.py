@@ -292,6 +292,31 @@ def test_distances_are_between_unit_embeddings(network):
     assert distances[1] == 0.0
 
 
+def test_detail_takes_the_two_spare_channels_and_travels_in_the_checkpoint(checkpoint, tmp_path):
+    how = Preprocessing(height=256, width=512, detail=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = SiameseNet("test_mambaout", detail=True, head="places")
+    told = replace(
+        checkpoint,
+        weights=network.state_dict(),
+        backbone="test_mambaout",
+        preprocessing=how,
+        head="places",
+    )
+    save_checkpoint(tmp_path / "told.pt", told)
+    loaded = load_checkpoint(tmp_path / "told.pt")
+    assert loaded.preprocessing == how
+    image = torch.rand(1, 1, 256, 512, generator=torch.Generator().manual_seed(1)).round() * 2 - 1
+    model = build_model(loaded)
+    seen = model.see(image)
+    plain = build_model(replace(loaded, preprocessing=replace(how, detail=False))).see(image)
+    assert seen.shape == plain.shape == (1, 3, 64, 128)
+    assert not torch.equal(seen[:, 1:], plain[:, 1:])
+    with torch.no_grad():
+        assert torch.equal(model.embed(image), network.eval().embed(image))
+
+
 def test_coordinates_take_the_two_spare_channels_and_travel_in_the_checkpoint(checkpoint):
     how = replace(checkpoint.preprocessing, coordinates=True)
     told, untold = build_model(replace(checkpoint, preprocessing=how)), build_model(checkpoint)

@@ -20,7 +20,7 @@ from model.lineage import ENROLLED
 from model.objectives import Objective
 from model.preprocess import Preprocessing
 from model.promotion import ModelRefused, _cohort, finish
-from model.recipes import PLACES, SEED, WRITERS, from_dict, refined, stages_of, with_mode
+from model.recipes import FINE, PLACES, SEED, WRITERS, from_dict, refined, stages_of, with_mode
 from model.sampling import writer_batches
 from model.scoring import Scoring
 from model.siamese import EMBEDDING_SIZE
@@ -59,7 +59,9 @@ def equal(first, second):
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("recipe", [SEED, WRITERS, PLACES], ids=["pairs", "writers", "places"])
+@pytest.mark.parametrize(
+    "recipe", [SEED, WRITERS, PLACES, FINE], ids=["pairs", "writers", "places", "fine"]
+)
 def test_a_run_repeats_itself_and_goes_on_after_a_kill(recipe, parts, tmp_path):
     recipe = replace(recipe, **SMALL, warmup_steps=2)
     whole = trainer(recipe, parts, tmp_path / "whole").fit()
@@ -134,6 +136,25 @@ def test_the_descriptor_is_learnt_first_however_short_the_run(parts, tmp_path):
     assert run.recipe.epochs < run.recipe.descriptor_epochs
     run.fit()
     assert all(0 < row["loss"] < 2 for row in run.log)  # one minus a cosine
+
+
+def test_the_descriptor_beside_the_rest_falls_to_nothing(parts, tmp_path):
+    recipe = replace(FINE, **{**SMALL, "descriptor_steps": 5})
+    objective = trainer(recipe, parts, tmp_path).objective
+    weights = [objective._descriptor_weight(step // 4, step) for step in range(8)]
+    assert weights == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0, 0, 0])
+
+
+def test_whole_batches_may_be_changed_by_the_device_that_learns(parts, tmp_path):
+    """As a GPU does; the same writers and images, and as much to learn from them."""
+    losses = {}
+    for whole in (False, True):
+        run = trainer(replace(FINE, **SMALL), parts, tmp_path / str(whole))
+        run.objective.changes_whole_batches = whole
+        run.fit()
+        losses[whole] = [row["loss"] for row in run.log]
+    assert losses[True] != losses[False]
+    assert losses[True] == pytest.approx(losses[False], rel=0.2)
 
 
 def test_a_folder_of_another_recipe_is_not_resumed(parts, tmp_path):
@@ -358,6 +379,13 @@ def test_places_from_random_weights_go_on_from_a_run_of_writers():
     assert (first.head, second.head) == ("seed", "places")
     assert (first.seed, first.steps) == (7, 5)
     assert stages_of(WRITERS) == (WRITERS,)
+    assert stages_of(FINE) == (FINE,)  # begins with the descriptor itself
+
+
+def test_after_large_batches_come_small_ones_by_smaller_steps():
+    gentle = refined(FINE)
+    assert (gentle.writers_per_batch, gentle.descriptor_steps) == (WRITERS.writers_per_batch, 0)
+    assert gentle.learning_rate == FINE.learning_rate / 8  # of 64 images where there were 256
 
 
 def test_no_enrolled_signer_is_in_the_cohort(parts, tmp_path):

@@ -31,7 +31,8 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            help="seed (pairs), writers (batches), or places, which goes on from a run of writers."
+            help="seed (pairs), writers (batches), places, which goes on from a run of writers, or "
+            "fine, in one run for a GPU."
         ),
     ] = "seed",
     mode: Annotated[

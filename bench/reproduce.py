@@ -1,7 +1,7 @@
 """The shipped model and its table once more, from the corpora, with the project's own commands.
 
-Trains in the three stages of the shipped network, writes the evaluation's report, and prints the
-figures on the test writers beside those that the shipped checkpoint carries.
+Trains by the recipe of the shipped network, which wants a GPU, writes the evaluation's report, and
+prints the figures on the test writers beside those that the shipped checkpoint carries.
 
     python -m bench.reproduce --data DIR [--output DIR] [--checkpoint FILE]
 
@@ -29,9 +29,7 @@ SOURCES = {
 }
 """The folders that the shipped model was trained on, and who gives the corpora out."""
 
-SECOND_EPOCHS = 8
-"""Of the second stage; the third begins with what it came to, and has the recipe's own."""
-
+RECIPE = "fine"
 SHIPPED = Path("checkpoints/siamese_vision_mamba_tiny.pt")
 CANNOT = 2  # the exit code of `sigctl` for an input that cannot be used
 
@@ -47,10 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CheckpointError as error:
         return _cannot(str(error))
     reached = options.output / options.checkpoint.name
-    for command in _trainings(options.data, reached, options.extra):
-        code = _run(command)
-        if code:
-            return code
+    code = _run(_training(options.data, reached, options.extra))
+    if code:
+        return code
     code = _run(_evaluation(options.data, reached))  # a report that refuses the model is one too
     _compare(expected, load_checkpoint(reached).provenance["test"])
     return code
@@ -86,25 +83,14 @@ def _run(command: Sequence[str]) -> int:
     return sigctl(command)
 
 
-def _trainings(data: Path, reached: Path, extra: Sequence[str]) -> list[list[str]]:
-    """Each stage but the first begins with what the one before came to."""
+def _training(data: Path, reached: Path, extra: Sequence[str]) -> list[str]:
     home, *others = (str(data / name) for name in SOURCES)
     split = [home, "--test", "0.2", "--validation", "0"]
     for other in others:
         split += ["--also", other]
-    first, second = (reached.parent / f"{name}.pt" for name in ("first", "second"))
-    few = ("--epochs", str(SECOND_EPOCHS))
-    return [
-        _stage(split, "writers", first, extra),
-        _stage(split, "places", second, ("--start", str(first), *few, *extra)),
-        _stage(split, "places", reached, ("--start", str(second), *extra)),
-    ]
-
-
-def _stage(split: Sequence[str], recipe: str, output: Path, extra: Sequence[str]) -> list[str]:
-    run = output.parent / f"run-{output.stem}"
-    places = ["--output", str(output), "--run", str(run)]
-    return ["train", *split, "--recipe", recipe, *places, *extra]
+    run = reached.parent / f"run-{reached.stem}"
+    places = ["--output", str(reached), "--run", str(run)]
+    return ["train", *split, "--recipe", RECIPE, *places, *extra]
 
 
 def _evaluation(data: Path, reached: Path) -> list[str]:

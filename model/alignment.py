@@ -38,11 +38,10 @@ def aligned(
             height, width = images.shape[2:]
             largest = torch.maximum(scale_x * width / view[1], scale_y * height / view[0])
             scale_x, scale_y = largest * view[1] / width, largest * view[0] / height
-        zero = torch.zeros_like(scale_x)
-        rows = [torch.stack(row, 1) for row in ((scale_x, zero, across), (zero, scale_y, down))]
-        grid = functional.affine_grid(
-            torch.stack(rows, 1), [len(images), 1, *view], align_corners=False
-        )
+        x = scale_x[:, None] * _places(view[1], images.device) + across[:, None]
+        y = scale_y[:, None] * _places(view[0], images.device) + down[:, None]
+        size = (len(images), *view)
+        grid = torch.stack([x[:, None, :].expand(size), y[:, :, None].expand(size)], dim=3)
         frame = 1 - 2 * functional.grid_sample(ink, grid, align_corners=False)
         return frame, grid.permute(0, 3, 1, 2)
 
@@ -63,8 +62,13 @@ def detailed(frame: Tensor) -> Tensor:
 def _moments(profile: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (B,) of ink along an axis (B, N), which runs from -1 to 1."""
     length = profile.shape[1]
-    places = (torch.arange(length, device=profile.device) * 2 + 1) / length - 1
+    places = _places(length, profile.device)
     share = profile.clamp(min=0) / profile.clamp(min=0).sum(1, keepdim=True).clamp(min=1e-6)
     mean = share @ places
     variance = (share * (places[None] - mean[:, None]).square()).sum(1)
     return mean, variance.sqrt().clamp(min=2 / length)  # no thinner than two pixels
+
+
+def _places(length: int, device: torch.device) -> Tensor:
+    """The middles of so many pixels along an axis that runs from -1 to 1."""
+    return (torch.arange(length, device=device) * 2 + 1) / length - 1

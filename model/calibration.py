@@ -16,6 +16,8 @@ WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 PRIOR = 2.0
 MIDDLE = 5
 """The number of references at which the population's spread is taken."""
+DRAWS = 20
+"""Of the references: by five of them, which weights are best was still a matter of luck."""
 ENOUGH = 5
 """Writers by whom a corpus has a say of its own in the coefficients."""
 GENUINE_TAIL = 0.01
@@ -53,7 +55,9 @@ def fit_scoring(
 
     def scores(candidate: Scoring, count: int, some: Sequence[Writer] = writers) -> Scores:
         same_draws = np.random.default_rng(seed)
-        return with_references(vectors, some, references=count, scoring=candidate, rng=same_draws)
+        return with_references(
+            vectors, some, references=count, scoring=candidate, rng=same_draws, draws=DRAWS
+        )
 
     def trial(count: int, some: Sequence[Writer]) -> Callable[[Scoring], Scores]:
         return lambda candidate: scores(candidate, count, some)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model import metrics
-from model.calibration import WEIGHTS, fit_scoring, fit_threshold, with_thresholds
+from model.calibration import DRAWS, WEIGHTS, fit_scoring, fit_threshold, with_thresholds
 from model.evaluate import Scores, with_references
 from model.sampling import Writer
 from model.scoring import OPERATING_POINTS, Scoring
@@ -132,6 +132,7 @@ def test_the_weights_are_those_of_the_grid_with_the_lowest_mean_error(corpora, c
                     references=count,
                     scoring=candidate,
                     rng=np.random.default_rng(seed),
+                    draws=DRAWS,
                 ).selection_error
                 for count in (3, 5, 10)
                 for some in groups or [writers]

@@ -120,7 +120,7 @@ class Objective:
                     )
                 weight = self._descriptor_weight(epoch, steps * epoch + number)
                 if weight:
-                    loss = loss + weight * self._descriptor_loss(inputs, embeddings)
+                    loss = loss + weight * self._descriptor_loss(model, inputs, embeddings)
                 yield loss
 
         return steps, losses()
@@ -132,7 +132,7 @@ class Objective:
             return min(1 - past / max(left, 1), 1.0)  # a run may be shorter than those epochs
         return max(1 - step / recipe.descriptor_steps, 0.0) if recipe.descriptor_steps else 0.0
 
-    def _descriptor_loss(self, inputs: Tensor, embeddings: Tensor) -> Tensor:
+    def _descriptor_loss(self, model: SiameseNet, inputs: Tensor, embeddings: Tensor) -> Tensor:
         """One minus the cosine between embeddings and what their images' descriptors say.
 
         The descriptor's mean over the training set is taken off first: it says what all
@@ -140,16 +140,16 @@ class Objective:
         that keeps places apart of what the network says of the whole.
         """
         if self._mean_descriptor is None:
-            self._mean_descriptor = self._descriptors_of_a_thousand().mean(0)
-        target = orientation_histograms(inputs) - self._mean_descriptor
+            self._mean_descriptor = self._descriptors_of_a_thousand(model).mean(0)
+        target = _descriptors(model, inputs) - self._mean_descriptor
         whole = embeddings[:, :EMBEDDING_SIZE]
         padded = functional.pad(target, (0, whole.shape[1] - target.shape[1]))
         return 1 - functional.cosine_similarity(padded, whole).mean()
 
-    def _descriptors_of_a_thousand(self) -> Tensor:
+    def _descriptors_of_a_thousand(self, model: SiameseNet) -> Tensor:
         rows = np.concatenate([writer.genuine for writer in self.part.writers])
         rows = rows[np.linspace(0, len(rows) - 1, 1000).astype(np.intp)]
-        return orientation_histograms(self._placed(to_range(self.pixels[rows])))
+        return _descriptors(model, self._placed(to_range(self.pixels[rows])))
 
     def _changed(self, batches: Iterable[WriterBatch]) -> Iterator[tuple[WriterBatch, Tensor]]:
         """Each batch with its images augmented, every writer of it behind a disguise.
@@ -209,6 +209,12 @@ class Objective:
 
     def _placed(self, images: Images) -> Tensor:
         return torch.from_numpy(images).to(self.device)
+
+
+@torch.no_grad()
+def _descriptors(model: SiameseNet, inputs: Tensor) -> Tensor:
+    """Of what the network is shown: coarser than the images, with a head that keeps places."""
+    return orientation_histograms(model.see(inputs)[:, :1])
 
 
 def _as_learnt(recipe: Recipe, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -8,16 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from model import evaluate, leakage
+from model.alignment import aligned, at_view
 from model.augment import Augmentation
 from model.checkpoint import build_model, load_checkpoint
 from model.corpora import check_unseen, choose_writers, load_parts
+from model.descriptor import orientation_histograms
 from model.disguise import Disguise
 from model.errors import CheckpointMismatch, DatasetError, TrainingError
 from model.leakage import Gates
 from model.lineage import ENROLLED
-from model.objectives import Objective
+from model.objectives import Objective, _descriptors
 from model.preprocess import Preprocessing
 from model.promotion import ModelRefused, _cohort, finish
 from model.recipes import FINE, PLACES, SEED, WRITERS, from_dict, refined, stages_of, with_mode
@@ -143,6 +146,18 @@ def test_the_descriptor_beside_the_rest_falls_to_nothing(parts, tmp_path):
     objective = trainer(recipe, parts, tmp_path).objective
     weights = [objective._descriptor_weight(step // 4, step) for step in range(8)]
     assert weights == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0, 0, 0])
+
+
+def test_the_descriptor_is_that_of_what_the_network_is_shown(corpus, tmp_path):
+    split = choose_writers(corpus, seed=1, validation=0.34, test=0.17)
+    recipe = replace(FINE, backbone="test_mambaout", epochs=1, steps=1)
+    run = trainer(recipe, load_parts(split, recipe.preprocessing, tmp_path), tmp_path / "run")
+    images = torch.from_numpy(run.objective.part.images.images(np.arange(2)))
+    found = run.objective._descriptors_of_a_thousand(run.model)
+    assert found.shape == (1000, 4 * 8 * 9)  # of 64 x 128, though images are of 256 x 512
+    frame, _ = aligned(at_view(images, (128, 256)), (128, 256))
+    told = orientation_histograms(functional.avg_pool2d(frame, 2))
+    torch.testing.assert_close(_descriptors(run.model, images), told)
 
 
 def test_whole_batches_may_be_changed_by_the_device_that_learns(parts, tmp_path):

@@ -94,7 +94,7 @@ def test_the_grey_input_is_called_leaky(sigctl: Sigctl, corpus: Path) -> None:
         (("nowhere",), "There is no folder nowhere."),
         (
             ("{corpus}", "--recipe", "best"),
-            "There is no recipe 'best'; choose from seed, writers, places, fine.",
+            "There is no recipe 'best'; choose from seed, writers, places,",
         ),
         (("{corpus}", "--threshold", "guess"), "--threshold must be one of youden, maxacc, eer."),
         (("{corpus}", "--refit"), "--refit keeps what a checkpoint"),

@@ -6,8 +6,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from model import metrics
-from model.calibration import DRAWS, WEIGHTS, fit_scoring, fit_threshold, with_thresholds
+from model import calibration, metrics
+from model.calibration import WEIGHTS, fit_scoring, fit_threshold, with_thresholds
 from model.evaluate import Scores, with_references
 from model.sampling import Writer
 from model.scoring import OPERATING_POINTS, Scoring
@@ -35,6 +35,11 @@ def writers_around(centres, rng, *, genuine=12, forged=12, noise=0.05):
         name = f"w{number}"
         writers.append(Writer(name=name, corpus="c", genuine=rows[:genuine], forged=rows[genuine:]))
     return np.concatenate(vectors).astype(np.float32), tuple(writers)
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    monkeypatch.setattr(calibration, "DRAWS", 4)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +137,7 @@ def test_the_weights_are_those_of_the_grid_with_the_lowest_mean_error(corpora, c
                     references=count,
                     scoring=candidate,
                     rng=np.random.default_rng(seed),
-                    draws=DRAWS,
+                    draws=calibration.DRAWS,
                 ).selection_error
                 for count in (3, 5, 10)
                 for some in groups or [writers]

@@ -11,6 +11,9 @@ from torch.nn import functional
 VIEW = (64, 128)
 """Height and width of the frame in pixels."""
 
+TWICE = (2 * VIEW[0], 2 * VIEW[1])
+"""The frame of which a network is shown the detail."""
+
 SPREADS = 5.0
 """The frame is so many standard deviations of the ink wide and high."""
 

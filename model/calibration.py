@@ -8,7 +8,7 @@ import numpy as np
 
 from . import metrics
 from .evaluate import REFERENCE_COUNTS, Scores, with_references
-from .sampling import Writer
+from .sampling import Writer, by_corpus
 from .scoring import OPERATING_POINTS, Cohort, Floats, Scoring, Vectors, spread
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -70,10 +70,7 @@ def fit_scoring(
 
 def _corpora(writers: Sequence[Writer], count: int) -> list[Sequence[Writer]]:
     """The writers who have more than so many references, by corpus where there are enough."""
-    corpora: dict[str, list[Writer]] = {}
-    for writer in writers:
-        if len(writer.genuine) > count:
-            corpora.setdefault(writer.corpus, []).append(writer)
+    corpora = by_corpus(writer for writer in writers if len(writer.genuine) > count)
     large: list[Sequence[Writer]] = [some for some in corpora.values() if len(some) >= ENOUGH]
     return large or [writers]
 

@@ -95,10 +95,7 @@ def _of_writers(
         if partner is not None:
             other, share = partner
             parts[members] = [[0, share], [share, 1]]
-            for member in members:
-                rows[member, 1] = rng.choice(
-                    other.genuine if batch.genuine[member] else other.forged
-                )
+            rows[members, 1] = batch.alike(members, other, rng)
         elif rng.random() < disguise.window:
             parts[members, 0] = cut(rng)
         if rng.random() < disguise.bend:

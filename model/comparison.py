@@ -16,7 +16,7 @@ from .checkpoint import Checkpoint
 from .evaluate import Measured
 from .lineage import ENROLLED
 from .paired import Difference, difference_from, difference_interval
-from .sampling import Writer
+from .sampling import Writer, by_corpus
 
 Vectors = NDArray[np.float32]
 
@@ -144,9 +144,7 @@ def _leaks(vectors: Vectors, writers: Sequence[Writer], seed: int) -> list[str]:
     Enrolled signers are left out: their forgeries came as documents and most of their genuine
     signatures as specimens, and that difference is no fault of the model.
     """
-    corpora: dict[str, list[Writer]] = {}
-    for writer in writers:
-        corpora.setdefault(writer.corpus, []).append(writer)
+    corpora = by_corpus(writers)
     if len(corpora) > 1:
         corpora.pop(ENROLLED, None)
     found = []

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from .alignment import VIEW
+from .alignment import TWICE, VIEW
 from .cache import CachedImages
 from .changes import Drawn, changed, draw
 from .descriptor import orientation_histograms
@@ -21,7 +22,7 @@ from .losses import contrastive_loss, multi_similarity_loss
 from .precision import mixed_precision
 from .preprocess import Grey, shrunk, to_range
 from .recipes import Recipe
-from .sampling import Pairs, Rows, Writer, WriterBatch, balanced_pairs, writer_batches
+from .sampling import Pairs, Writer, WriterBatch, balanced_pairs, by_corpus, writer_batches
 from .siamese import EMBEDDING_SIZE, SiameseNet
 
 Images = NDArray[np.float32]
@@ -48,9 +49,7 @@ class Objective:
             self.augmentation = recipe.augmentation.finer(self.pixels.shape[1] / VIEW[0])
         self.changes_whole_batches = device.type == "cuda"
         self._mean_descriptor: Tensor | None = None
-        self.by_corpus: dict[str, list[Writer]] = {}
-        for writer in part.writers:
-            self.by_corpus.setdefault(writer.corpus, []).append(writer)
+        self.by_corpus = by_corpus(part.writers)
 
     def losses(
         self, model: SiameseNet, epoch: int, rng: np.random.Generator
@@ -160,9 +159,13 @@ class Objective:
             for batch, images in _prefetched(lambda one: (one, self._disguised(one)), batches):
                 yield batch, self._placed(images)
             return
-        canvases = torch.from_numpy(self.pixels).to(self.device)
         for batch, drawn in _prefetched(lambda one: (one, self._drawn(one)), batches):
-            yield batch, changed(canvases, drawn)
+            yield batch, changed(self._canvases, drawn)
+
+    @cached_property
+    def _canvases(self) -> Tensor:
+        """All pixels on the device, brought there once and not in every epoch."""
+        return torch.from_numpy(self.pixels).to(self.device)
 
     def _drawn(self, batch: WriterBatch) -> Drawn:
         return draw(
@@ -184,25 +187,13 @@ class Objective:
             writer = self.part.writers[number]
             partner = self.recipe.disguise.partner(writer, self.by_corpus[writer.corpus], rng)
             if partner is not None:
-                self._splice(images, members, batch, *partner, rng)
+                other, share = partner
+                for member, row in zip(members, batch.alike(members, other, rng), strict=True):
+                    images[member] = beside(images[member], self.pixels[row], share)
             change = self.recipe.disguise.draw(shape, rng)
             for member in members:
                 images[member] = change(images[member])
         return self._augmented(images, rng)
-
-    def _splice(
-        self,
-        images: list[Grey],
-        members: Rows,
-        batch: WriterBatch,
-        other: Writer,
-        share: float,
-        rng: np.random.Generator,
-    ) -> None:
-        """Let the signatures of one writer end as those of another do."""
-        for member in members:
-            row = rng.choice(other.genuine if batch.genuine[member] else other.forged)
-            images[member] = beside(images[member], self.pixels[row], share)
 
     def _augmented(self, images: Iterable[Grey], rng: np.random.Generator) -> Images:
         return to_range(np.stack([self.augmentation(image, rng) for image in images]))
@@ -219,7 +210,7 @@ def _descriptors(model: SiameseNet, inputs: Tensor) -> Tensor:
 
 def _as_learnt(recipe: Recipe, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The canvases (N, H, W) as they are changed: with places no finer than a network sees them."""
-    finest = tuple(side * (2 if recipe.preprocessing.detail else 1) for side in VIEW)
+    finest = TWICE if recipe.preprocessing.detail else VIEW
     if recipe.head == "seed" or pixels.shape[1] <= finest[0]:
         return pixels
     return np.stack([shrunk(canvas, *finest) for canvas in pixels])

@@ -1,6 +1,6 @@
 """What one training step sees: pairs of images, or batches of writers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,14 @@ def writers_of(signers: Sequence[Signer], images: CachedImages) -> tuple[Writer,
         for signer in signers
     )
     return tuple(writer for writer in writers if len(writer.genuine) >= 2)
+
+
+def by_corpus(writers: Iterable[Writer]) -> dict[str, list[Writer]]:
+    """The writers of each corpus, in their order."""
+    found: dict[str, list[Writer]] = {}
+    for writer in writers:
+        found.setdefault(writer.corpus, []).append(writer)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +124,12 @@ class WriterBatch:
     writers: NDArray[np.int64]
     genuine: NDArray[np.bool_]
     seed: int
+
+    def alike(self, members: Rows, other: Writer, rng: np.random.Generator) -> Rows:
+        """Another writer's signatures for these of the batch: genuine ones for genuine ones."""
+        kinds = self.genuine[members]
+        drawn = [rng.choice(other.genuine if genuine else other.forged) for genuine in kinds]
+        return np.array(drawn, np.intp)
 
 
 def writer_batches(

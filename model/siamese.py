@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from .alignment import VIEW, aligned, at_view, detailed
+from .alignment import TWICE, VIEW, aligned, at_view, detailed
 from .backbone import DEFAULT_BACKBONE, VisionBackbone, build_backbone
 from .outline import KEPT as KEPT_OF_OUTLINES
 from .outline import KEPT_BY_PLACE, Outlines
@@ -105,8 +105,7 @@ class SiameseNet(nn.Module):
         if self.places is not None:
             canvas = images[:, :1]
             if self.detail:
-                twice = (2 * VIEW[0], 2 * VIEW[1])
-                return detailed(aligned(at_view(canvas, twice), twice)[0])
+                return detailed(aligned(at_view(canvas, TWICE), TWICE)[0])
             return torch.cat(aligned(at_view(canvas)), 1)
         return self._three_channels(images) if images.shape[1] == 1 else images
 

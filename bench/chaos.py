@@ -37,9 +37,11 @@ from bench.upstream import Answer, Question, Upstream, Watch, questions
 from storage.tables import VERDICTS
 from storage.verification import verify
 from tests.fault_proxy import FaultProxy, fault_proxy
-from worker.app import PRIORITIES
+from worker import queues
+from worker.errors import BrokerUnavailable
 from worker.keys import chain_keys
 from worker.runtime import get_runtime
+from worker.settings import Settings
 from worker.transactions import transaction
 
 DOCUMENTS = 200
@@ -295,11 +297,18 @@ def _settle(
         crew.keep()
         if len(answers) > known:
             known, since = len(answers), time.monotonic()
-        lists = [running.settings.queue, f"{running.settings.queue}\x06\x16{PRIORITIES['bulk']}"]
-        waiting = sum(map(running.broker.llen, lists)) + running.broker.hlen("unacked")
-        if len(answers) == len(asked) and not waiting:
+        if len(answers) == len(asked) and not _left(running.settings):
             return
         time.sleep(0.5)
+
+
+def _left(settings: Settings) -> int:
+    """Messages that a worker may still take up; all of them, while the broker says nothing."""
+    try:
+        backlog = queues.look(settings)
+    except BrokerUnavailable:
+        return sys.maxsize
+    return sum(backlog.waiting.values()) + backlog.held + backlog.later
 
 
 def _counted(

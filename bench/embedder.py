@@ -100,7 +100,7 @@ def _products(device: torch.device) -> dict[str, Callable[[], int]]:
         return run
 
     found = {"float32": product(torch.float32)}
-    if has_fast_bf16(device):  # elsewhere one product takes a minute, and nothing is held against it
+    if has_fast_bf16(device):  # elsewhere a product takes a minute, and no row is held against it
         found["bf16"] = product(torch.bfloat16)
     return found
 

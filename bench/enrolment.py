@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,15 +25,18 @@ from model.engine import cores, one_core_a_thread
 from storage import models, references
 from storage.images import Images, S3Config
 from worker import registry
+from worker.cli.manifest import THREADS_PER_CORE
 from worker.embedding import TOGETHER, embed_references
 from worker.embedding_queue import CHUNK
 from worker.enrolment import enroll
+from worker.lanes import Lanes
 from worker.register import Register
 from worker.runtime import Runtime, get_runtime
+from worker.standing import Embed, alone
 from worker.transactions import transaction
 
 IMAGES = 5
-THREADS_PER_CORE = 2  # one fetches and writes while the other embeds
+RE_EMBEDDING_PER_CORE = 2  # threads: one fetches and writes while the other embeds
 STORES = ("s3", "folder")
 ROUND = 50
 """Signers in a round: first their images are only embedded, then they are enrolled."""
@@ -54,10 +58,11 @@ def measure(service: Service, corpus: Corpus, signers: int) -> dict[str, Any]:
     """Enrol `signers` with five images each, several signers at a time; images a second.
 
     `overhead` is what checks, store and database add to decoding and embedding as many images in
-    the same threads, as a share of that: the median of rounds that alternate, and all of them.
-    `own` is the same in processor time of this process alone, without that of the servers beside
-    it. Both with the S3 server of the service as the store and with a folder. Where the corpus has
-    too few signers their pictures come again, under other hashes.
+    the same threads and batches, as a share of that: the median of rounds that alternate, and all
+    of them. `own` is the same in processor time of this process alone, without that of the servers
+    beside it. Both with the S3 server of the service as the store and with a folder. `apart` is
+    what is lost if each signer's images are embedded by themselves. Where the corpus has too few
+    signers their pictures come again, under other hashes.
     """
     one_core_a_thread()
     hands = [signer.genuine[:IMAGES] for signer in corpus.signers]
@@ -65,11 +70,11 @@ def measure(service: Service, corpus: Corpus, signers: int) -> dict[str, Any]:
     runtime = get_runtime(service.settings)
     register = Register(runtime.embedder.model_id)
 
-    def embed(signer: Signer) -> None:
+    def embed(embed_with: Embed, signer: Signer) -> None:
         canvases = [runtime.embedder.prepare(image) for image in signer[1].values()]
-        runtime.embedder.embed(canvases, exact=True)
+        embed_with(runtime.embedder, canvases)
 
-    def enrol(images: Images, signer: Signer) -> None:
+    def enrol(lanes: Lanes, images: Images, signer: Signer) -> None:
         enroll(
             signer[0],
             signer[1].items(),
@@ -78,24 +83,33 @@ def measure(service: Service, corpus: Corpus, signers: int) -> dict[str, Any]:
             embedder=runtime.embedder,
             register=register,
             force=len(STORES) * signers > len(hands),  # what comes again is another signer's
+            embed_with=lanes,
         )
 
-    with TemporaryDirectory() as folder, ThreadPoolExecutor(THREADS_PER_CORE * cores()) as pool:
+    with (
+        TemporaryDirectory() as folder,
+        closing(Lanes(cores())) as lanes,
+        ThreadPoolExecutor(THREADS_PER_CORE * cores()) as pool,
+    ):
         stores = dict(zip(STORES, (runtime.images, _in_folder(folder)), strict=True))
-        enrol(runtime.images, _signer(len(STORES) * signers, hands))
+        enrol(lanes, runtime.images, _signer(len(STORES) * signers, hands))
         bare: list[Took] = []
+        apart: list[Took] = []
         whole: dict[str, list[Took]] = {store: [] for store in stores}
         for first in track(range(0, signers, ROUND), "Enrolment", transient=True):
             numbers = range(first, min(first + ROUND, signers))
-            bare.append(_took(pool, embed, [_signer(n, hands) for n in numbers]))
+            same = [_signer(n, hands) for n in numbers]
+            bare.append(_took(pool, partial(embed, lanes), same))
+            apart.append(_took(pool, partial(embed, alone), same))
             for place, (store, images) in enumerate(stores.items()):
                 chosen = [_signer(place * signers + n, hands) for n in numbers]
-                whole[store].append(_took(pool, partial(enrol, images), chosen))
-        again = _re_embedding(runtime, stores, pool)
+                whole[store].append(_took(pool, partial(enrol, lanes, images), chosen))
+        again = _re_embedding(runtime, stores)
     return {
         "signers": signers,
         "images": IMAGES,
         "hands": len(hands),
+        "apart": _told(bare, apart, IMAGES * signers)["overhead"],
         "stores": {
             store: {**_told(bare, whole[store], IMAGES * signers), "re_embedding": again[store]}
             for store in stores
@@ -108,9 +122,7 @@ def _in_folder(folder: str) -> Images:
     return Images(roots=(), buckets=(), store=store, s3=S3Config(), max_bytes=2**24)
 
 
-def _re_embedding(
-    runtime: Runtime, stores: Mapping[str, Images], pool: ThreadPoolExecutor
-) -> dict[str, dict[str, Any]]:
+def _re_embedding(runtime: Runtime, stores: Mapping[str, Images]) -> dict[str, dict[str, Any]]:
     """The same for embedding all references with a second model, in chunks as workers get them."""
     own = runtime.embedder.checkpoint
     with TemporaryDirectory() as folder:
@@ -129,17 +141,19 @@ def _re_embedding(
         embed_references(numbers, sessions=runtime.sessions, images=images, embedder=embedder)
 
     told = {}
-    for store, images in stores.items():
-        numbers = sorted(number for number, one in missing.items() if images.keeps(one.uri))
-        bare, whole = [], []
-        for first in track(range(0, len(numbers), IMAGES * ROUND), "Re-embedding", transient=True):
-            chosen = numbers[first : first + IMAGES * ROUND]
-            chunks = [chosen[start : start + CHUNK] for start in range(0, len(chosen), CHUNK)]
-            # The very images that are embedded anew, fetched before anything is timed.
-            data = [[images.fetch(missing[number].uri) for number in chunk] for chunk in chunks]
-            bare.append(_took(pool, embed, data))
-            whole.append(_took(pool, partial(re_embed, images), chunks))
-        told[store] = _told(bare, whole, len(numbers))
+    with ThreadPoolExecutor(RE_EMBEDDING_PER_CORE * cores()) as pool:
+        for store, images in stores.items():
+            numbers = sorted(number for number, one in missing.items() if images.keeps(one.uri))
+            bare, whole = [], []
+            rounds = range(0, len(numbers), IMAGES * ROUND)
+            for first in track(rounds, "Re-embedding", transient=True):
+                chosen = numbers[first : first + IMAGES * ROUND]
+                chunks = [chosen[start : start + CHUNK] for start in range(0, len(chosen), CHUNK)]
+                # The very images that are embedded anew, fetched before anything is timed.
+                data = [[images.fetch(missing[number].uri) for number in chunk] for chunk in chunks]
+                bare.append(_took(pool, embed, data))
+                whole.append(_took(pool, partial(re_embed, images), chunks))
+            told[store] = _told(bare, whole, len(numbers))
     return told
 
 

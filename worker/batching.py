@@ -66,12 +66,20 @@ class Batcher(Generic[Item, Result]):
 
     def __call__(self, item: Item) -> Result:
         """The result for one item; blocks. Raises what `run` did, or ShuttingDown."""
+        return self._asked(item).result()
+
+    def all(self, items: Sequence[Item]) -> list[Result]:
+        """The results for several, which need not share a batch; blocks, and raises the same."""
+        asked = [self._asked(item) for item in items]
+        return [future.result() for future in asked]
+
+    def _asked(self, item: Item) -> Future[Result]:
         future: Future[Result] = Future()
         with self._door:
             if self._closed:
                 raise ShuttingDown("the worker is stopping")
             self._waiting.put((item, future))
-        return future.result()
+        return future
 
     def close(self) -> None:
         """Answer what was asked before, refuse what comes after, and let the threads go."""

@@ -25,21 +25,18 @@ from storage.images import Images
 from storage.models import Lineup
 from storage.tables import FORCED
 from worker import standing
-from worker.embedding import embed_references
+from worker.embedding import TOGETHER, embed_references
 from worker.inspection import Inspection
 from worker.logs import get_logger
 from worker.offers import Accepted, Examined, Fate, ImageReport, examine
 from worker.register import Register
-from worker.standing import Vector, Work
+from worker.standing import Embed, Vector, Work, alone
 from worker.transactions import register_model, transaction
 
 if TYPE_CHECKING:
     from model.inference import Embedder
 
 __all__ = ["EnrolReport", "Fate", "ImageReport", "enroll"]
-
-TOGETHER = 8
-"""Images prepared and embedded at a time."""
 
 log = get_logger(__name__)
 
@@ -80,12 +77,14 @@ def enroll(
     dry_run: bool = False,
     max_pixels: int = MAX_PIXELS,
     progress: Callable[[str], None] | None = None,
+    embed_with: Embed = alone,
 ) -> EnrolReport:
     """Enrol (source, bytes) pairs for a signer, who is made when new.
 
     An image that is no use as a specimen is refused with the reason, and the others go on; with
     `force` only what cannot be read or is blank is. `register` knows the other signers. With
-    `dry_run` nothing is kept. `progress` is told the source of each image that is done. All rows
+    `dry_run` nothing is kept. `progress` is told the source of each image that is done. Who enrols
+    several signers at a time may let them share batches (`lanes.Lanes`) by `embed_with`. All rows
     are written in one transaction at the end; with no image accepted nothing is written. What is
     new is then embedded with the models of `others`, too, that are on their way in or in the
     shadow. Raises SignerRetired, InvalidSignerId, CheckpointError, and Transient when the store or
@@ -101,6 +100,7 @@ def enroll(
         max_pixels=max_pixels,
         force=force,
         dry_run=dry_run,
+        embed_with=embed_with,
     )
     rows = standing.standing(work)
     unseen, lost = standing.embed_unseen(work, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,7 +26,14 @@ from worker.transactions import transaction
 if TYPE_CHECKING:
     from model.inference import Embedder
 
+Canvas = NDArray[np.float32]
 Vector = NDArray[np.float32]
+Embed = Callable[["Embedder", Sequence[Canvas]], Sequence[Vector]]
+
+
+def alone(embedder: Embedder, canvases: Sequence[Canvas]) -> Sequence[Vector]:
+    """Canvases (1, H, W) -> embeddings (D,), in the reference arithmetic."""
+    return list(embedder.embed(canvases, exact=True))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,14 +48,15 @@ class Work:
     max_pixels: int
     force: bool
     dry_run: bool
+    embed_with: Embed = alone
 
-    def canvas(self, data: bytes) -> NDArray[np.float32]:
+    def canvas(self, data: bytes) -> Canvas:
         """The network's input (1, H, W); raises what `preprocess` raises."""
         return self.embedder.prepare(data, max_pixels=self.max_pixels)
 
-    def embed(self, canvases: Sequence[NDArray[np.float32]]) -> Sequence[Vector]:
+    def embed(self, canvases: Sequence[Canvas]) -> Sequence[Vector]:
         """In the reference arithmetic, since every later distance rests on them."""
-        return list(self.embedder.embed(canvases, exact=True)) if canvases else []
+        return self.embed_with(self.embedder, canvases) if canvases else []
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,7 +108,7 @@ def fellows(work: Work, rows: Sequence[Standing], unseen: dict[int, Vector]) -> 
     return found
 
 
-def _stored_canvas(work: Work, reference: Reference) -> NDArray[np.float32] | None:
+def _stored_canvas(work: Work, reference: Reference) -> Canvas | None:
     try:
         return work.canvas(work.images.fetch(reference.uri, sha256=reference.sha256))
     except (CheckpointError, Transient):

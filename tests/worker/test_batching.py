@@ -226,3 +226,23 @@ def test_a_thread_that_has_died_is_a_fault() -> None:
     threading.Thread(target=made, args=(1,), daemon=True).start()  # waits for ever
     made._threads[0].join(PATIENCE)
     assert made.fault() == "A thread of the batches `begin` has died."
+
+
+def test_several_items_of_one_caller_are_answered_in_order_over_as_many_batches_as_they_take() -> (
+    None
+):
+    run = Held()
+    with batcher(run, size=2) as made, ThreadPoolExecutor(1) as pool:
+        future = pool.submit(made.all, [1, 2, 3, 4, 5])
+        run.go.release(5)
+        assert future.result(PATIENCE) == [10, 20, 30, 40, 50]
+    assert [item for batch in run.batches for item in batch] == [1, 2, 3, 4, 5]
+    assert max(map(len, run.batches)) == 2
+
+
+def test_one_of_several_that_fails_is_raised_where_they_came_from() -> None:
+    wrong = ValueError("three")
+    with batcher(lambda items: [wrong if item == 3 else item for item in items]) as made:
+        assert made.all([1, 2]) == [1, 2]
+        with pytest.raises(ValueError, match="three"):
+            made.all([1, 2, 3])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from worker.manifest import Row
     from worker.runtime import Runtime
 
-THREADS_PER_CORE = 2  # one reads and writes while the other embeds
+THREADS_PER_CORE = 4
+"""Signers in work: what some of them wait to have embedded fills a batch, others read and write."""
 
 COLUMNS = (
     show.Column(title="line", right=True),
@@ -49,6 +51,8 @@ Offered = list[tuple[int, str]]
 
 def enroll(path: Path, *, force: bool, dry_run: bool, json: bool) -> None:
     """Enrol what the manifest lists; lines that cannot be used are told and stop nothing."""
+    from model.engine import cores
+    from worker.lanes import Lanes
     from worker.manifest import read
 
     rows, wrong = read(path)
@@ -56,8 +60,8 @@ def enroll(path: Path, *, force: bool, dry_run: bool, json: bool) -> None:
     lines = [Line(line=item.line, signer="", place="", reason=item.reason) for item in wrong]
     signers = _by_signer(rows, path, runtime, lines)
     reports: list[EnrolReport] = []
-    offers = offering.Offering(runtime, force=force, dry_run=dry_run)
-    with show.progress(hidden=json) as bar:
+    with closing(Lanes(cores())) as lanes, show.progress(hidden=json) as bar:
+        offers = offering.Offering(runtime, force=force, dry_run=dry_run, embed_with=lanes)
         total = sum(map(len, signers.values()))
         task = bar.add_task(f"Enrolling {len(signers)} signers", total=total)
         for report, done in _enrolled(signers, offers, lambda: bar.advance(task)):

@@ -14,15 +14,20 @@ if TYPE_CHECKING:
     from worker.enrolment import EnrolReport, ImageReport
     from worker.register import Register
     from worker.runtime import Runtime
+    from worker.standing import Embed
 
 
 class Offering:
     """Enrols the images at places; safe to share between threads."""
 
-    def __init__(self, runtime: Runtime, *, force: bool, dry_run: bool) -> None:
+    def __init__(
+        self, runtime: Runtime, *, force: bool, dry_run: bool, embed_with: Embed | None = None
+    ) -> None:
         from worker.register import Register
+        from worker.standing import alone
 
         self._runtime = runtime
+        self._embed_with = embed_with or alone
         self._register: Register = Register(runtime.embedder.model_id)
         self._force, self._dry_run = force, dry_run
 
@@ -71,6 +76,7 @@ class Offering:
             dry_run=self._dry_run,
             max_pixels=self._runtime.settings.max_pixels,
             progress=lambda _source: advance(),
+            embed_with=self._embed_with,
         )
         done = iter(report.images)
         return report, [unread.get(i) or next(done) for i in range(len(found))]

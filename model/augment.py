@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .preprocess import Grey, as_grey
 
-_PAPER = 255
+PAPER = 255
 OVERSAMPLING = 2  # a pen grows by half a canvas pixel at a time
 
 
@@ -63,7 +63,7 @@ class Augmentation:
         if rng.random() < self.erase:
             h, w = (int(side * rng.uniform(0.05, 0.2)) for side in (height, width))
             top, left = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
-            result[top : top + h, left : left + w] = _PAPER
+            result[top : top + h, left : left + w] = PAPER
         return result
 
     def _warp(self, pixels: Grey, rng: np.random.Generator) -> Grey:
@@ -83,7 +83,7 @@ class Augmentation:
             map_y += self._displacement(size, rng)
         border = cv2.BORDER_CONSTANT
         return as_grey(
-            cv2.remap(pixels, map_x, map_y, cv2.INTER_LINEAR, borderMode=border, borderValue=_PAPER)
+            cv2.remap(pixels, map_x, map_y, cv2.INTER_LINEAR, borderMode=border, borderValue=PAPER)
         )
 
     def _displacement(self, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:

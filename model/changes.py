@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from .augment import OVERSAMPLING, Augmentation
-from .disguise import INK, LARGEST, MARGIN, PAPER, WAVE, Disguise, bend, cut
+from .augment import OVERSAMPLING, PAPER, Augmentation
+from .disguise import INK, LARGEST, MARGIN, WAVE, Disguise, bend, cut
 from .sampling import Writer, WriterBatch
 
 TAPS = 2  # pixels around one by which it is blurred

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .augment import PAPER
 from .preprocess import Grey, as_grey
 from .sampling import Writer
 
 Change = Callable[[Grey], Grey]
 
-PAPER = 255
 INK = 160  # darker is ink, on a canvas whose strokes are smoothed
 MARGIN = 1 / 16  # of each side, as `strokes_canvas` leaves
 WAVE = (3, 5)  # rows and columns of the grid on which writers are bent

@@ -161,7 +161,7 @@ def keep_files(runtime: Runtime, model_id: str) -> None:
         if data is None and id == model_id:
             raise checkpoints.gone(id, uri)
         if data is not None:
-            kept = checkpoints.keep(runtime.images, data)
+            kept = checkpoints.keep(runtime.images, data, id)
             with transaction(runtime.sessions) as session:
                 models.moved(session, id, kept)
 

@@ -20,12 +20,12 @@ MAX_BYTES = 2**30
 SUFFIX = ".pt"
 
 
-def keep(images: Images, data: bytes) -> str:
-    """Put a checkpoint's bytes into the store and return its URI; the same bytes, the same URI.
+def keep(images: Images, data: bytes, sha256: str) -> str:
+    """Put a checkpoint's bytes, of this hash, into the store; returns its URI, always the same.
 
     Raises StoreRefused, StoreUnavailable, ImageTooBig.
     """
-    return images.put(data, suffix=SUFFIX, max_bytes=MAX_BYTES)
+    return images.put(data, sha256=sha256, suffix=SUFFIX, max_bytes=MAX_BYTES)
 
 
 def _local(model_id: str, uri: str) -> bytes | None:

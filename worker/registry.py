@@ -29,7 +29,7 @@ def register(
     ModelAltered, and what keeping the file raises.
     """
     checkpoint = parse_checkpoint(data, source)
-    uri = checkpoints.keep(runtime.images, data)
+    uri = checkpoints.keep(runtime.images, data, checkpoint.sha256)
     told = told_by(checkpoint.provenance)
     told["metrics"] = {**(told["metrics"] or {}), **(metrics or {})} or None
     with transaction(runtime.sessions) as session:

@@ -7,9 +7,11 @@ without its state-space layer. They are what the seed of this project calls Visi
 import os
 import socket
 import sys
+import threading
 import types
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -22,25 +24,69 @@ DEFAULT_BACKBONE = "mambaout_tiny"
 LAST_RESORT = "resnet18"
 
 
+_IMPORTING = threading.Lock()
+
+
 def import_timm() -> types.ModuleType:
+    """Import timm, without torch's compiler. This is the only place that imports timm.
+
+    timm and torchvision name the compiler where they mark functions for it. Loading it takes two of
+    the three seconds of the import, and 69 MB, in every process; nothing here compiles. So it has
+    stand-ins meanwhile, and is loaded as ever when somebody asks for it later.
+    """
+    with _IMPORTING:
+        if "timm" not in sys.modules and "torch._dynamo" not in sys.modules:
+            try:
+                with _standing_in(_stand_ins()):
+                    return _timm()
+            except (ImportError, AttributeError):  # of other versions, which name more of it
+                _forget_timm()
+        return _timm()
+
+
+def _stand_ins() -> dict[str, types.ModuleType]:
+    compiler, parts = map(types.ModuleType, ("torch._dynamo", "torch._dynamo.utils"))
+    vars(compiler).update(disable=lambda function, *_, **__: function, utils=parts)
+    vars(parts).update(is_compile_supported=lambda _device: False)
+    return {each.__name__: each for each in (compiler, parts)}
+
+
+@contextmanager
+def _standing_in(modules: Mapping[str, types.ModuleType]) -> Iterator[None]:
+    sys.modules.update(modules)
+    vars(torch)["_dynamo"] = modules["torch._dynamo"]
+    try:
+        yield
+    finally:
+        del vars(torch)["_dynamo"]
+        for name in modules:
+            del sys.modules[name]
+
+
+def _timm() -> types.ModuleType:
     """Import timm, also where torchvision was built for CUDA and torch was not.
 
     torchvision's wheel then lacks two compiled operators that its import refers to. timm needs
-    neither, so declaring their signatures is enough. This is the only place that imports timm.
+    neither, so declaring their signatures is enough.
     """
     try:
         import timm
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
-        for name in [n for n in sys.modules if n.split(".")[0] in ("timm", "torchvision")]:
-            del sys.modules[name]
+        _forget_timm()
         for operator in ("torchvision::nms", "torchvision::qnms"):
             torch.library.define(
                 operator, "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
             )
         import timm
     return timm
+
+
+def _forget_timm() -> None:
+    """Take away what an import that failed has left."""
+    for name in [n for n in sys.modules if n.split(".")[0] in ("timm", "torchvision")]:
+        del sys.modules[name]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,13 @@ def canvases(embedder: FakeEmbedder, signer: int) -> list[NDArray[np.float32]]:
     return [embedder.prepare(ink(signer + 0.1 * number)) for number in range(SPECIMENS)]
 
 
+def until_all_wait(lanes: Lanes, count: int) -> None:
+    for _ in range(10_000_000):
+        if lanes._batcher._waiting.qsize() == count:
+            return
+    raise AssertionError(f"not all of {count} canvases came")
+
+
 def test_what_waits_shares_a_batch_and_everyone_gets_their_own() -> None:
     embedder = Counting()
     offered = [canvases(embedder, signer) for signer in range(SIGNERS)]
@@ -47,8 +54,7 @@ def test_what_waits_shares_a_batch_and_everyone_gets_their_own() -> None:
         first = pool.submit(lanes, embedder, offered[0])
         assert embedder.entered.wait(30)
         others = [pool.submit(lanes, embedder, some) for some in offered[1:]]
-        while lanes._batcher._waiting.qsize() < (SIGNERS - 1) * SPECIMENS:
-            assert not first.done()
+        until_all_wait(lanes, SIGNERS * SPECIMENS - embedder.batches[0])
         embedder.go.set()
         found = [future.result(30) for future in (first, *others)]
     assert embedder.batches[-1] > SPECIMENS
@@ -63,11 +69,10 @@ def test_each_is_embedded_by_the_model_that_it_was_given_for() -> None:
         first = pool.submit(lanes, older, some)
         assert older.entered.wait(30)
         others = [pool.submit(lanes, model, some) for model in (older, newer)]
-        while lanes._batcher._waiting.qsize() < 2 * SPECIMENS:
-            assert not first.done()
+        until_all_wait(lanes, 3 * SPECIMENS - older.batches[0])
         older.go.set()
         newer.go.set()
-        found = [future.result(30) for future in others]
+        found = [future.result(30) for future in (first, *others)]
     assert newer.batches == [SPECIMENS]
     assert sum(older.batches) == 2 * SPECIMENS
     assert all(len(vectors) == SPECIMENS for vectors in found)

@@ -23,7 +23,6 @@ from .errors import BackboneError
 DEFAULT_BACKBONE = "mambaout_tiny"
 LAST_RESORT = "resnet18"
 
-
 _IMPORTING = threading.Lock()
 
 

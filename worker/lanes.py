@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from worker.batching import Batcher
 from worker.embedding import TOGETHER
-from worker.standing import Canvas, Vector
+from worker.inspection import Canvas
+from worker.standing import Vector
 
 if TYPE_CHECKING:
     from model.inference import Embedder

@@ -19,14 +19,13 @@ from storage.errors import StorageError, Transient, UnknownSigner
 from storage.images import Images
 from storage.tables import Embedding, Reference
 from worker.embedding import embed
-from worker.inspection import Fellow
+from worker.inspection import Canvas, Fellow
 from worker.register import Register
 from worker.transactions import transaction
 
 if TYPE_CHECKING:
     from model.inference import Embedder
 
-Canvas = NDArray[np.float32]
 Vector = NDArray[np.float32]
 Embed = Callable[["Embedder", Sequence[Canvas]], Sequence[Vector]]
 

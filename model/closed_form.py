@@ -30,12 +30,11 @@ def complete(model: SiameseNet, part: Part, device: torch.device, rng: np.random
     views, outlines, reduced = model.add_descriptors(outlines=fine)
     model.eval().to(device)
     every = np.arange(len(part.images.pixels))
-    groups = [writer.genuine for writer in part.writers]
     batches = _batches(part, every, device)
     found = [histograms(images, model.see(images)[:, :1]) for images in batches]
-    views.fit(torch.cat(found), groups)
+    views.fit(torch.cat(found), part.writers)
     if outlines:
-        outlines.fit(*_outlines(part, every, device), groups)
+        outlines.fit(*_outlines(part, every, device), part.writers)
     some = rng.permutation(every)[:SAMPLE]
     joint = torch.cat([model.joint(images) for images in _batches(part, some, device)])
     reduced.weight.copy_(_principal(joint, EMBEDDING_SIZE))

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .sampling import Writer
 from .whitening import Whitened
 
 LEGS = (2, 4, 8, 16)
@@ -192,8 +193,8 @@ class Outlines(nn.Module):
             whole, places = self.whole.mapped(whole), self.places.mapped(places)
             return torch.cat([WEIGHT * whole, WEIGHT_BY_PLACE * places], 1)
 
-    def fit(self, found: Tensor, penned: Tensor, groups: Sequence[NDArray[np.intp]]) -> None:
-        """Fit both to histograms (N, 3072); each group holds the rows of one writer.
+    def fit(self, found: Tensor, penned: Tensor, writers: Sequence[Writer]) -> None:
+        """Fit both to histograms (N, 3072), whose rows the writers name.
 
         `penned` (N, 3072) are those of the same signatures by other pens. A writer holds one pen
         while a corpus is made, and his forger another, so that without them the maps would learn
@@ -201,5 +202,5 @@ class Outlines(nn.Module):
         """
         whole, places = _divided(found)
         whole_penned, places_penned = _divided(penned)
-        self.whole.fit(whole, groups, [whole_penned])
-        self.places.fit(places, groups, [places_penned])
+        self.whole.fit(whole, writers, [whole_penned])
+        self.places.fit(places, writers, [places_penned])

@@ -4,12 +4,20 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-SHRINKAGE = 3.0  # 0.3 to 10 differ by half a point
+from .sampling import Writer, by_corpus
+
+SHRINKAGE = 1.0  # 0.3 to 3 differ by a third of a point
 CHUNK = 2048
+
+ENOUGH = 20
+"""Writers of whom a corpus weighs as much as any other; a smaller one by how many it has."""
+
+SESSION = 0.25
+"""How much it counts as varying within a writer that all forgeries of a corpus lie off the genuine
+signatures in the same direction: other pens and scans, not other hands (docs/leakage.md)."""
 
 
 class Whitened(nn.Module):
@@ -42,31 +50,57 @@ class Whitened(nn.Module):
         return torch.cat([functional.normalize(part, dim=1) for part in parts], dim=1)
 
     @torch.no_grad()
-    def fit(
-        self, found: Tensor, groups: Sequence[NDArray[np.intp]], copies: Sequence[Tensor] = ()
-    ) -> None:
-        """Fit means and map to descriptors (N, D); each group holds the rows of one writer.
+    def fit(self, found: Tensor, writers: Sequence[Writer], copies: Sequence[Tensor] = ()) -> None:
+        """Fit means and map to descriptors (N, D), whose rows the writers name.
 
         `copies` (N, D) describe the same signatures with something changed that does not make them
-        another's: they count among those of their writer, and for nothing else.
+        another's: they count among those of their writer, and for nothing else. Every corpus with
+        enough writers weighs alike.
         """
         self.means.copy_(found.mean(0))
-        centred = self.centred(found)
-        every = [centred, *map(self.centred, copies)]
-        own = (torch.cat([table[rows] for table in every]) for rows in groups)
-        spread = _products(vectors - vectors.mean(0) for vectors in own)
-        spread /= len(every) * sum(map(len, groups))
-        spread.diagonal().add_(SHRINKAGE * spread.trace() / len(spread))
-        root = torch.linalg.cholesky(spread)
+        tables = [self.centred(table) for table in (found, *copies)]
+        corpora = by_corpus(writers).values()
+        weights = [min(1.0, len(corpus) / ENOUGH) for corpus in corpora]
+        moments = zip(*(_moments(tables, corpus) for corpus in corpora), strict=True)
+        within, mean, square = (_weighed(each, weights) for each in moments)
+        within.diagonal().add_(SHRINKAGE * within.trace() / len(within))
+        root = torch.linalg.cholesky(within)
         # The directions of the largest variance over all signatures, after whitening.
-        mean = centred.double().mean(0)
-        total = _products(part - mean for part in torch.split(centred, CHUNK)) / len(found)
+        total = square - torch.outer(mean, mean)
         half = torch.linalg.solve_triangular(root, total, upper=False)
         both = torch.linalg.solve_triangular(root, half.T, upper=False)
         directions = torch.linalg.eigh(both).eigenvectors[:, -self.kept :]
         found_map = torch.linalg.solve_triangular(root.T, directions, upper=True)
         self.map.copy_(found_map)
         self.offset.copy_(mean @ found_map)
+
+
+def _moments(tables: Sequence[Tensor], corpus: Sequence[Writer]) -> tuple[Tensor, Tensor, Tensor]:
+    """What varies within a writer of one corpus (D, D), the mean (D,) and the mean product (D, D).
+
+    Of the tables (N, D) the first describes the signatures, the others their changed copies.
+    """
+    centred = tables[0]
+    own = (torch.cat([table[writer.genuine] for table in tables]) for writer in corpus)
+    within = _products(vectors - vectors.mean(0) for vectors in own)
+    within /= len(tables) * sum(len(writer.genuine) for writer in corpus)
+    apart = [
+        centred[writer.forged].mean(0) - centred[writer.genuine].mean(0)
+        for writer in corpus
+        if len(writer.forged)
+    ]
+    if apart:
+        session = torch.stack(apart).double().mean(0)
+        within += SESSION * torch.outer(session, session)
+    rows = np.concatenate([rows for writer in corpus for rows in (writer.genuine, writer.forged)])
+    every = centred[rows]
+    return within, every.double().mean(0), _products(torch.split(every, CHUNK)) / len(rows)
+
+
+def _weighed(parts: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """The mean of tensors of one shape, by their weights."""
+    weighed = (weight * part for weight, part in zip(weights, parts, strict=True))
+    return sum(weighed, start=torch.zeros(())) / sum(weights)
 
 
 def _products(parts: Iterable[Tensor]) -> Tensor:

@@ -26,6 +26,7 @@ from model.outline import (
 )
 from model.preprocess import Preprocessing, from_grey
 from model.synthetic import genuine, make_signer
+from tests.model.writers import in_rows
 
 HOW = Preprocessing(height=256, width=512)
 
@@ -147,12 +148,12 @@ def test_other_pens_are_two_thinner_and_two_thicker(signatures):
 
 
 def test_a_map_that_has_met_other_pens_tells_them_less_apart(signatures):
-    drawn, groups = with_other_pens(signatures), [np.arange(2 * n, 2 * n + 2) for n in range(6)]
+    drawn, writers = with_other_pens(signatures), in_rows(6, genuine=2)
     found, penned = outline_histograms(signatures), outline_histograms(drawn)
     moved = []
     for copies in (found, penned):
         outlines = Outlines()
-        outlines.fit(found, copies, groups)
+        outlines.fit(found, copies, writers)
         moved.append(torch.linalg.vector_norm(outlines(signatures) - outlines(drawn), dim=1).mean())
     assert moved[1] < 0.9 * moved[0]
 
@@ -163,9 +164,8 @@ def test_no_gradient_passes(signatures):
 
 def test_fitted_outlines_tell_made_up_signers_apart(signatures):
     outlines = Outlines()
-    groups = [np.array([2 * n, 2 * n + 1]) for n in range(6)]
     penned = outline_histograms(with_other_pens(signatures))
-    outlines.fit(outline_histograms(signatures), penned, groups)
+    outlines.fit(outline_histograms(signatures), penned, in_rows(6, genuine=2))
     found = outlines(signatures)
     whole, places = found.split([KEPT, KEPT_BY_PLACE], dim=1)
     for part, weight in ((whole, WEIGHT), (places, WEIGHT_BY_PLACE)):

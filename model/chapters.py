@@ -116,20 +116,38 @@ def _areas(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _gates(found: Examination) -> str:
-    auc, eer = found.inputs
-    alone = (
-        "Not measurable."
-        if math.isnan(auc)
-        else f"The input alone, without any model, tells forged from genuine with AUC {auc:.3f} "
+def findings_of(found: Examination) -> list[tuple[str, str, str]]:
+    """Each gate, its verdict and its sentence; then what is no gate and good to know."""
+    gates = [(each.gate, each.verdict, each.sentence) for each in found.gates.findings]
+    sentences = {"input": _input_alone(*found.inputs), "displacement": _displacement(found)}
+    return [*gates, *((name, "for information", text) for name, text in sentences.items())]
+
+
+def _input_alone(auc: float, eer: float) -> str:
+    if math.isnan(auc):
+        return "Not measurable."
+    return (
+        f"The input alone, without any model, tells forged from genuine with AUC {auc:.3f} "
         f"(EER {100 * eer:.1f} %). Above {PROBE_WARNS:.2f} of the input a model can learn the "
         f"scan; above {PROBE_FAILS:.2f} it most likely does."
     )
-    rows = [[each.gate, each.verdict, each.sentence] for each in found.gates.findings]
+
+
+def _displacement(found: Examination) -> str:
+    if math.isnan(found.displacement):
+        return "Not measurable."
+    return (
+        "How far a signature lies off the genuine ones in the one direction that the other "
+        f"writers' forgeries share tells forged from genuine with AUC {found.displacement:.3f}. "
+        "The pens, scans and habits of one corpus: another has another direction."
+    )
+
+
+def _gates(found: Examination) -> str:
     return page.table(
         "What tells one scan from another instead of one hand from another",
         ["gate", "verdict", "figures and limits"],
-        [*rows, ["input", "for information", alone]],
+        [[*row] for row in findings_of(found)],
         words=True,
     )
 

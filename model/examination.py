@@ -41,8 +41,9 @@ class Examination:
 
     `known` says what the model knows of these writers: "", DEVELOPMENT or ALL. `left_out`
     counts the writers who were left out because the model knows them. `inputs` is (AUC, EER) of
-    the single-image probe on the preprocessed pixels, without the model. `remarks` are sentences
-    about the files: unreadable ones, `duplicates`, writers with too few signatures.
+    the single-image probe on the preprocessed pixels, without the model; `displacement` the AUC
+    of `leakage.common_displacement`. `remarks` are sentences about the files: unreadable ones,
+    `duplicates`, writers with too few signatures.
     """
 
     corpus: str
@@ -56,6 +57,7 @@ class Examination:
     measured: tuple[Measured, ...]
     gates: Gates
     inputs: tuple[float, float]
+    displacement: float
     unreadable: Mapping[Path, str]
     duplicates: tuple[Copies, ...]
     remarks: tuple[str, ...]
@@ -109,6 +111,7 @@ class Examination:
             "gates": self.gates.as_dict(),
             "refused": self.refused,
             "input_probe": {"auc": self.inputs[0], "eer": self.inputs[1]},
+            "common_displacement": {"auc": self.displacement},
             "unreadable": {str(path): reason for path, reason in self.unreadable.items()},
             "duplicates": [
                 {"kind": found.kind, "files": [str(path) for path in found.files]}
@@ -186,6 +189,7 @@ def examine(
         measured=tuple(measured),
         gates=gates,
         inputs=leakage.probe_inputs(images, writers, seed),
+        displacement=leakage.common_displacement(vectors, writers),
         unreadable=images.skipped,
         duplicates=copies,
         remarks=findings(images, copies=copies),

@@ -30,7 +30,7 @@ from . import metrics
 from .cache import CachedImages
 from .dataset import Signer
 from .preprocess import Preprocessing
-from .sampling import Writer, writers_of
+from .sampling import Writer, by_corpus, writers_of
 
 PROBE_WARNS, PROBE_FAILS = 0.75, 0.85
 """Above these AUCs; slow and shaky strokes are a fair cue, so 0.5 is not to be expected."""
@@ -185,6 +185,37 @@ def session_test(
     return metrics.roc_auc(
         np.linalg.norm(first - genuine, axis=1), np.linalg.norm(first - forged, axis=1)
     )
+
+
+def common_displacement(vectors: NDArray[Any], writers: Sequence[Writer]) -> float:
+    """AUC by which one direction, that of the other writers' forgeries, tells forged from genuine.
+
+    A signature is taken as it lies off the mean of its writer's genuine ones (of the others, if it
+    is one), and measured along the direction in which the forgeries of the corpus' other writers
+    lie off theirs, on average. 0.5: forgeries of different writers have nothing in common. nan with
+    fewer than three writers who have both classes and two genuine signatures, and for embeddings
+    (N, D) that are constant or not finite.
+    """
+    kept = [writer for writer in _complete(writers) if len(writer.genuine) > 1]
+    pooled: dict[bool, list[Floats]] = {True: [], False: []}
+    for corpus in by_corpus(kept).values():
+        if len(corpus) < FEWEST_WRITERS:
+            continue
+        own = [vectors[writer.genuine].astype(np.float64) for writer in corpus]
+        forged = [
+            vectors[writer.forged].astype(np.float64) - genuine.mean(0)
+            for writer, genuine in zip(corpus, own, strict=True)
+        ]
+        apart = np.stack([each.mean(0) for each in forged])
+        common = (apart.sum(0) - apart) / (len(corpus) - 1)
+        for genuine, imitated, direction in zip(own, forged, common, strict=True):
+            # What a signature lies off the mean of the others, from the mean of all.
+            off = (genuine - genuine.mean(0)) * len(genuine) / (len(genuine) - 1)
+            pooled[True].append(off @ direction)
+            pooled[False].append(imitated @ direction)
+    if not pooled[True] or not _varies(vectors[np.concatenate([w.genuine for w in kept])]):
+        return math.nan
+    return metrics.roc_auc(*(np.concatenate(pooled[genuine]) for genuine in (True, False)))
 
 
 def probe_inputs(images: CachedImages, writers: Sequence[Writer], seed: int) -> tuple[float, float]:

@@ -12,29 +12,23 @@ import pytest
 from model import evaluate, leakage, metrics, synthetic
 from model.cache import CachedImages
 from model.dataset import scan_dataset
-from model.leakage import Gates, check, probe_inputs, session_test, single_image_probe
+from model.leakage import (
+    Gates,
+    check,
+    common_displacement,
+    probe_inputs,
+    session_test,
+    single_image_probe,
+)
 from model.preprocess import Preprocessing
 from model.sampling import Writer, writers_of
+from tests.model.writers import people
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 STROKES = Preprocessing(height=64, width=128)
 GREY = Preprocessing(name="seed_grey")
 CLEAN = {"probe_auc": 0.6, "probe_eer": 0.4, "session_auc": 0.5}
 SANE = {"skilled_eer": 0.1, "random_eer": 0.03}
-
-
-def people(count, genuine=8, forged=8, corpus="made"):
-    """Writers whose rows follow each other, genuine before forged."""
-    each = genuine + forged
-    return [
-        Writer(
-            name=f"{corpus}/{n}",
-            corpus=corpus,
-            genuine=np.arange(n * each, n * each + genuine),
-            forged=np.arange(n * each + genuine, (n + 1) * each),
-        )
-        for n in range(count)
-    ]
 
 
 def columns(writers):
@@ -169,6 +163,76 @@ def test_writers_of_two_corpora_are_never_paired():
     )
     away = np.concatenate([vectors, np.full((6, 5), 9.0), np.full((6, 5), 0.2)])
     assert session(away, [*writers, lone]) == 1
+
+
+# The common displacement
+
+
+def displaced(seed, writers, shift):
+    """Hands with noise (N, 60); the forgeries of each lie off by a row of `shift` (writers, 60)."""
+    genuine, number = columns(writers)
+    vectors = 5 * noise(len(writers), 60, seed)[number] + noise(len(number), 60, seed + 1)
+    vectors[~genuine] += shift[number[~genuine]]
+    return vectors
+
+
+def alike(writers, shift):
+    return np.tile(shift * np.eye(60)[2], (len(writers), 1))
+
+
+def displacement_by_loops(vectors, writers):
+    """Signature by signature, the direction made anew for each writer."""
+    found = {True: [], False: []}
+    for writer in writers:
+        direction = np.mean(
+            [
+                vectors[other.forged].mean(0) - vectors[other.genuine].mean(0)
+                for other in writers
+                if other is not writer
+            ],
+            axis=0,
+        )
+        for row in writer.genuine:
+            rest = [vectors[other] for other in writer.genuine if other != row]
+            found[True].append((vectors[row] - np.mean(rest, axis=0)) @ direction)
+        middle = vectors[writer.genuine].mean(0)
+        found[False] += [(vectors[row] - middle) @ direction for row in writer.forged]
+    return metrics.roc_auc(found[True], found[False])
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5, 2.0])
+def test_the_common_displacement_is_that_of_a_count_by_hand(shift):
+    writers = people(7, genuine=5, forged=4)
+    vectors = displaced(11, writers, alike(writers, shift))
+    expected = displacement_by_loops(vectors, writers)
+    assert common_displacement(vectors, writers) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_displacement_that_all_share_is_found_and_one_of_each_writer_s_own_is_not():
+    writers = people(40)
+    assert common_displacement(displaced(13, writers, alike(writers, 3.0)), writers) > 0.95
+    own = displaced(13, writers, noise(40, 60, seed=20))
+    assert common_displacement(own, writers) == pytest.approx(0.5, abs=0.1)
+
+
+def test_every_corpus_has_a_displacement_of_its_own():
+    one, other = people(20, corpus="one"), people(20, corpus="other", first=320)
+    shifts = alike(one, 3.0)
+    vectors = np.concatenate([displaced(15, one, shifts), displaced(17, people(20), -shifts)])
+    assert common_displacement(vectors, [*one, *other]) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("vectors", "writers"),
+    [
+        pytest.param(noise(32), people(2), id="two writers"),
+        pytest.param(noise(96), people(6, genuine=16, forged=0), id="no forgeries"),
+        pytest.param(noise(54), people(6, genuine=1, forged=8), id="one genuine signature each"),
+        pytest.param(np.ones((96, 6), np.float32), people(6), id="a collapsed embedding"),
+    ],
+)
+def test_a_displacement_that_cannot_be_measured_is_none(vectors, writers):
+    assert math.isnan(common_displacement(vectors, writers))
 
 
 # The three together

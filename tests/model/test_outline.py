@@ -26,7 +26,7 @@ from model.outline import (
 )
 from model.preprocess import Preprocessing, from_grey
 from model.synthetic import genuine, make_signer
-from tests.model.writers import in_rows
+from tests.model.writers import people
 
 HOW = Preprocessing(height=256, width=512)
 
@@ -148,7 +148,7 @@ def test_other_pens_are_two_thinner_and_two_thicker(signatures):
 
 
 def test_a_map_that_has_met_other_pens_tells_them_less_apart(signatures):
-    drawn, writers = with_other_pens(signatures), in_rows(6, genuine=2)
+    drawn, writers = with_other_pens(signatures), people(6, genuine=2, forged=0)
     found, penned = outline_histograms(signatures), outline_histograms(drawn)
     moved = []
     for copies in (found, penned):
@@ -165,7 +165,7 @@ def test_no_gradient_passes(signatures):
 def test_fitted_outlines_tell_made_up_signers_apart(signatures):
     outlines = Outlines()
     penned = outline_histograms(with_other_pens(signatures))
-    outlines.fit(outline_histograms(signatures), penned, in_rows(6, genuine=2))
+    outlines.fit(outline_histograms(signatures), penned, people(6, genuine=2, forged=0))
     found = outlines(signatures)
     whole, places = found.split([KEPT, KEPT_BY_PLACE], dim=1)
     for part, weight in ((whole, WEIGHT), (places, WEIGHT_BY_PLACE)):

@@ -65,6 +65,7 @@ def examination(**changes):
         "measured": SIX,
         "gates": GOOD,
         "inputs": (0.66, 0.39),
+        "displacement": 0.82,
         "unreadable": {},
         "duplicates": (),
         "remarks": (),
@@ -206,13 +207,15 @@ def test_a_failed_gate_is_refused_in_capitals(tmp_path):
     assert "REFUSED: a gate against leaks failed on cedar." in shown.words
     assert shown.tables[3]["probe"][0] == "failed"
     assert "without a reference tells forged from genuine with AUC 0.970" in shown.words
+    assert "share tells forged from genuine with AUC 0.820" in shown.tables[3]["displacement"][1]
     assert json.loads((tmp_path / "metrics.json").read_text())["refused"] is True
 
 
 def test_what_could_not_be_measured_is_not_called_a_pass(tmp_path):
-    found = examination(gates=UNKNOWN, inputs=(np.nan, np.nan))
+    found = examination(gates=UNKNOWN, inputs=(np.nan, np.nan), displacement=np.nan)
     shown = report(tmp_path, found)
     assert "Not every gate against leaks could be measured" in shown.words
+    assert shown.tables[3]["displacement"] == ["for information", "Not measurable."]
     assert verdict(found) == "not measurable"
     assert verdict(examination()) == "passed"
     assert verdict(examination(gates=replace(GOOD, probe_auc=0.8))) == "passed, with a warning"

@@ -7,7 +7,7 @@ import torch
 from model.alignment import aligned
 from model.descriptor import orientation_histograms
 from model.views import KEPT, LENGTHS, Views, histograms
-from tests.model.writers import in_rows
+from tests.model.writers import people
 
 
 def test_each_view_is_a_unit_vector_and_the_first_is_the_descriptor_of_the_canvas():
@@ -28,7 +28,7 @@ def fitted():
     noise[..., :2] = 20 * rng.normal(size=(60, 4, 2))
     found = torch.from_numpy((hands + noise).reshape(240, -1).astype(np.float32))
     views = Views()
-    views.fit(found, in_rows(60, genuine=4))
+    views.fit(found, people(60, genuine=4, forged=0))
     return views, found
 
 

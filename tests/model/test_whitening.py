@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from model.whitening import ENOUGH, Whitened
-from tests.model.writers import in_rows
+from tests.model.writers import people
 
 SIZE = 12
 
@@ -33,8 +33,8 @@ def test_a_corpus_weighs_as_much_as_another_with_many_more_writers():
     rng = np.random.default_rng(1)
     few, many = made(rng, ENOUGH, shaky=[0]), made(rng, 10 * ENOUGH, shaky=[1])
     writers = [
-        *in_rows(ENOUGH, genuine=4, corpus="few"),
-        *in_rows(10 * ENOUGH, genuine=4, corpus="many", first=len(few)),
+        *people(ENOUGH, genuine=4, corpus="few", forged=0),
+        *people(10 * ENOUGH, genuine=4, corpus="many", first=len(few), forged=0),
     ]
     of_few, of_many = weights(torch.cat([few, many]), writers)[:2]
     assert 0.9 < of_few / of_many < 1.1
@@ -44,15 +44,15 @@ def test_a_corpus_of_hardly_any_writers_weighs_little():
     rng = np.random.default_rng(2)
     few, many = made(rng, 2, shaky=[0]), made(rng, ENOUGH, shaky=[1])
     writers = [
-        *in_rows(2, genuine=4, corpus="few"),
-        *in_rows(ENOUGH, genuine=4, corpus="many", first=len(few)),
+        *people(2, genuine=4, corpus="few", forged=0),
+        *people(ENOUGH, genuine=4, corpus="many", first=len(few), forged=0),
     ]
     found = weights(torch.cat([few, many]), writers)
     assert found[1] < 0.7 * found[0]
 
 
 def test_what_all_forgeries_of_a_corpus_share_weighs_less():
-    writers = in_rows(2 * ENOUGH, genuine=4, forged=4)
+    writers = people(2 * ENOUGH, genuine=4, forged=4)
     found = made(np.random.default_rng(3), 2 * ENOUGH, forged=4, apart=3.0)
     weight = weights(found, writers)
     assert weight[5] < 0.5 * weight.mean()
@@ -60,7 +60,7 @@ def test_what_all_forgeries_of_a_corpus_share_weighs_less():
 
 def test_a_displacement_of_each_forger_s_own_is_no_session():
     rng = np.random.default_rng(4)
-    writers = in_rows(2 * ENOUGH, genuine=4, forged=4)
+    writers = people(2 * ENOUGH, genuine=4, forged=4)
     found = made(rng, 2 * ENOUGH, forged=4).reshape(-1, 8, SIZE)
     found[:ENOUGH, 4:, 5] += 3.0
     found[ENOUGH:, 4:, 5] -= 3.0

@@ -7,14 +7,13 @@ import numpy as np
 from model.sampling import Writer
 
 
-def in_rows(
-    count: int, *, genuine: int, forged: int = 0, corpus: str = "c", first: int = 0
+def people(
+    count: int, genuine: int = 8, forged: int = 8, corpus: str = "made", first: int = 0
 ) -> list[Writer]:
     """So many writers from row `first` on, each with genuine signatures, then forgeries."""
-    found = []
-    for number in range(count):
-        rows = np.arange(genuine + forged) + first + number * (genuine + forged)
-        name = f"{corpus}/{number}"
-        writer = Writer(name=name, corpus=corpus, genuine=rows[:genuine], forged=rows[genuine:])
-        found.append(writer)
-    return found
+    each = genuine + forged
+    rows = np.arange(first, first + count * each).reshape(count, each)
+    return [
+        Writer(name=f"{corpus}/{n}", corpus=corpus, genuine=own[:genuine], forged=own[genuine:])
+        for n, own in enumerate(rows)
+    ]

@@ -235,14 +235,10 @@ def _show_operating_points(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _show_gates(found: Examination, title: str) -> None:
-    auc, eer = found.inputs
-    alone = f"The input alone, without any model: AUC {auc:.3f}, EER {100 * eer:.1f} %."
-    rows = [
-        *((each.gate, each.verdict, each.sentence) for each in found.gates.findings),
-        ("input", "-", alone if auc == auc else "Not measurable."),
-    ]
+    from model.chapters import findings_of
+
     columns = ("gate", "verdict", "figures and limits")
-    show.table([show.Column(title=name) for name in columns], rows, title=title)
+    show.table([show.Column(title=name) for name in columns], findings_of(found), title=title)
 
 
 def _show_side_by_side(examinations: Sequence[Examination]) -> None:

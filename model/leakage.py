@@ -192,30 +192,33 @@ def common_displacement(vectors: NDArray[Any], writers: Sequence[Writer]) -> flo
 
     A signature is taken as it lies off the mean of its writer's genuine ones (of the others, if it
     is one), and measured along the direction in which the forgeries of the corpus' other writers
-    lie off theirs, on average. 0.5: forgeries of different writers have nothing in common. nan with
-    fewer than three writers who have both classes and two genuine signatures, and for embeddings
-    (N, D) that are constant or not finite.
+    lie off theirs, on average. 0.5: forgeries of different writers have nothing in common. nan
+    where no corpus has three writers with forgeries and two genuine signatures each, and for
+    embeddings (N, D) that are constant or not finite.
     """
-    kept = [writer for writer in _complete(writers) if len(writer.genuine) > 1]
-    pooled: dict[bool, list[Floats]] = {True: [], False: []}
-    for corpus in by_corpus(kept).values():
-        if len(corpus) < FEWEST_WRITERS:
-            continue
-        own = [vectors[writer.genuine].astype(np.float64) for writer in corpus]
-        forged = [
-            vectors[writer.forged].astype(np.float64) - genuine.mean(0)
-            for writer, genuine in zip(corpus, own, strict=True)
-        ]
-        apart = np.stack([each.mean(0) for each in forged])
-        common = (apart.sum(0) - apart) / (len(corpus) - 1)
-        for genuine, imitated, direction in zip(own, forged, common, strict=True):
-            # What a signature lies off the mean of the others, from the mean of all.
-            off = (genuine - genuine.mean(0)) * len(genuine) / (len(genuine) - 1)
-            pooled[True].append(off @ direction)
-            pooled[False].append(imitated @ direction)
-    if not pooled[True] or not _varies(vectors[np.concatenate([w.genuine for w in kept])]):
+    pooled: list[tuple[Floats, Floats]] = []
+    for corpus in by_corpus(writers).values():
+        found = [lies_off(vectors, writer) for writer in _complete(corpus)]
+        apart = np.array([forged.mean(0) for _, forged in found])
+        if len(found) >= FEWEST_WRITERS and _varies(np.concatenate([one for one, _ in found])):
+            others = (apart.sum(0) - apart) / (len(apart) - 1)
+            pooled += [
+                (own @ to, forged @ to) for (own, forged), to in zip(found, others, strict=True)
+            ]
+    if not pooled:
         return math.nan
-    return metrics.roc_auc(*(np.concatenate(pooled[genuine]) for genuine in (True, False)))
+    genuine, forged = (np.concatenate(kind) for kind in zip(*pooled, strict=True))
+    return metrics.roc_auc(genuine, forged)
+
+
+def lies_off(vectors: NDArray[Any], writer: Writer) -> tuple[Floats, Floats]:
+    """How a writer's genuine signatures (n, D) and forgeries (m, D) lie off his genuine ones.
+
+    Off their mean; for a genuine one off the mean of the others, which takes two.
+    """
+    own, forged = (vectors[rows].astype(np.float64) for rows in (writer.genuine, writer.forged))
+    mean = own.mean(0)
+    return (own - mean) * len(own) / (len(own) - 1), forged - mean
 
 
 def probe_inputs(images: CachedImages, writers: Sequence[Writer], seed: int) -> tuple[float, float]:

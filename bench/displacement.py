@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.rule import corpora_of, embedded, errors_of, options_of, percent
+from model.arrays import Vectors
 from model.checkpoint import load_checkpoint
-from model.evaluate import Vectors
 from model.leakage import common_displacement, lies_off
 from model.lineage import lineage_of
 from model.metrics import roc_auc

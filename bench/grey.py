@@ -16,7 +16,6 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -24,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 
 from bench.rule import options_of, percent
 from model import evaluate, metrics
+from model.arrays import Floats, Rows, Vectors
 from model.cache import CachedImages
 from model.checkpoint import Checkpoint, build_model, load_checkpoint
 from model.dataset import scan_dataset
@@ -39,9 +39,6 @@ WEIGHT = 2.0
 
 WHITE = 255
 
-Floats = NDArray[np.float64]
-Rows = NDArray[np.intp]
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print single images by their grey, and 1:1 by grey, by hand and by both."""
@@ -56,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     levels = _levels(images)
     answers = _answers(levels, writers)
     grey = answers[:, None].astype(np.float32)
-    compared: list[tuple[str, Sequence[Writer], evaluate.Vectors]]
+    compared: list[tuple[str, Sequence[Writer], Vectors]]
     compared = [("the grey of the ink", writers, grey)]
     if tested := _tested(writers, checkpoint):
         device = choose_device(options.device)
@@ -133,7 +130,7 @@ def _tested(writers: Sequence[Writer], checkpoint: Checkpoint) -> list[Writer]:
     ]
 
 
-def _errors(vectors: evaluate.Vectors, writers: Sequence[Writer]) -> tuple[float, float]:
+def _errors(vectors: Vectors, writers: Sequence[Writer]) -> tuple[float, float]:
     pairs, _ = evaluate.folds_of_five(vectors, writers, np.random.default_rng(0))
     return pairs.eer("skilled"), pairs.eer("random")
 

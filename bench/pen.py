@@ -20,6 +20,7 @@ from rich.progress import track
 
 from bench.rule import corpora_of, errors_of, options_of, percent, title_of
 from model import evaluate
+from model.arrays import Vectors
 from model.cache import CachedImages
 from model.checkpoint import build_model, load_checkpoint
 from model.inference import choose_device
@@ -32,7 +33,7 @@ from model.siamese import SiameseNet
 from worker.cli import show
 
 CANNOT = 2
-Pair = tuple[evaluate.Vectors, evaluate.Vectors]
+Pair = tuple[Vectors, Vectors]
 """Embeddings of signatures as they are, and by other pens."""
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from model import evaluate
+from model.arrays import Vectors
 from model.cache import CachedImages
 from model.checkpoint import Checkpoint, build_model, load_checkpoint
 from model.dataset import Signer, scan_dataset
@@ -31,7 +32,7 @@ from worker.cli.options import DEFAULT_CACHE
 
 PARTS = ("centre_weight", "spread_weight", "cohort_weight")
 CANNOT = 2
-Part = tuple[evaluate.Vectors, Sequence[Writer]]
+Part = tuple[Vectors, Sequence[Writer]]
 """Embeddings of the signatures of one corpus, and whose they are."""
 
 
@@ -95,11 +96,11 @@ def _table(count: int, parts: Sequence[Part], scoring: Scoring) -> None:
 
 
 def errors_of(
-    vectors: evaluate.Vectors,
+    vectors: Vectors,
     writers: Sequence[Writer],
     references: int,
     scoring: Scoring,
-    questioned: evaluate.Vectors | None = None,
+    questioned: Vectors | None = None,
 ) -> tuple[float, float]:
     """EER in 0 to 1, skilled and random, by the same draws of references whatever is measured."""
     found = evaluate.with_references(

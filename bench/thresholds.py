@@ -20,10 +20,11 @@ import numpy as np
 
 from bench.rule import corpora_of, embedded, options_of, percent
 from model import evaluate, metrics
+from model.arrays import Floats, Vectors
 from model.checkpoint import load_checkpoint
 from model.lineage import lineage_of
 from model.sampling import Writer
-from model.scoring import Floats, Scoring, Vectors, scores
+from model.scoring import Scoring, scores
 from worker.cli import show
 
 CANNOT = 2

@@ -7,9 +7,10 @@ from itertools import product
 import numpy as np
 
 from . import metrics
+from .arrays import Floats, Vectors
 from .evaluate import REFERENCE_COUNTS, Scores, with_references
 from .sampling import Writer, by_corpus
-from .scoring import OPERATING_POINTS, Cohort, Floats, Scoring, Vectors, spread
+from .scoring import OPERATING_POINTS, Cohort, Scoring, spread
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Tried for the centre, the signer's own spread and the cohort, each with each."""

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from .alignment import VIEW
+from .arrays import Rows
 from .objectives import Part
 from .outline import outline_histograms, with_other_pens
-from .sampling import Rows
 from .siamese import EMBEDDING_SIZE, SiameseNet
 from .views import histograms
 

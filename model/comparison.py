@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import evaluate, leakage
+from .arrays import Vectors
 from .checkpoint import Checkpoint
 from .evaluate import Measured
 from .lineage import ENROLLED
 from .paired import Difference, difference_from, difference_interval
 from .sampling import Writer, by_corpus
-
-Vectors = NDArray[np.float32]
 
 Pair = tuple[Measured, Measured]
 """By one protocol, of the active model and of the candidate."""

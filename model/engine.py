@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .arrays import Vectors
 from .precision import has_fast_bf16, mixed_precision
 from .preprocess import Preprocessing, from_grey
 from .siamese import SiameseNet
 from .synthetic import genuine, make_signer
 
 Images = NDArray[np.float32]
-Vectors = NDArray[np.float32]
 
 SPECIMENS = 16
 MIN_COSINE = 0.999

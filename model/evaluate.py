@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from . import metrics
+from .arrays import Floats, Rows, Vectors
 from .cache import CachedImages
 from .errors import ModelError
 from .sampling import Writer, genuine_pairs, random_pairs, skilled_pairs
@@ -35,10 +36,6 @@ FOLD = 5
 STRANGERS = 100
 BATCH = 64
 KINDS = ("genuine", "skilled", "random")
-
-Vectors = NDArray[np.float32]
-Floats = NDArray[np.float64]
-Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True)

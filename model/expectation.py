@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .scoring import Scoring, Vectors, spread
+from .arrays import Vectors
+from .scoring import Scoring, spread
 
 VARIED, STEADY = 1.25, 0.75
 """Of the usual spread. In four corpora 1 signer in 100 with five specimens is above the first."""

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from . import metrics
+from .arrays import Floats
 from .cache import CachedImages
 from .dataset import Signer
 from .preprocess import Preprocessing
@@ -50,7 +51,6 @@ GRID = (16, 8)  # columns and rows; with 32 x 16 they drown the greys, and the p
 BINS = 64  # of the grey, four levels each
 LEVELS = (0, 1, 2, 5, 10, 25, 50, 75, 90, 95, 98, 99, 100)  # percentiles of the grey
 
-Floats = NDArray[np.float64]
 Gate = Literal["probe", "session", "random"]
 Verdict = Literal["passed", "warning", "failed", "not measurable"]
 

@@ -8,12 +8,10 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from .scoring import Scoring, Vectors, scores
+from .arrays import Canvas, Vectors
+from .scoring import Scoring, scores
 from .specimen import Remark, Weight
-
-Canvas = NDArray[np.float32]
 
 CLOSE = 0.5
 """Of the usual distance between a signer's specimens: one scan made again stays below it."""

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arrays import Floats
 from .errors import ModelError
 
-Floats = NDArray[np.float64]
 Policy = Literal["youden", "maxacc", "eer", "far"]
 
 

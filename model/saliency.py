@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .arrays import Canvas
 from .plots import MARK, save
 from .preprocess import as_grey
 from .siamese import SiameseNet
 
-Canvas = NDArray[np.float32]
 Map = NDArray[np.float32]
 
 _RANGE = 2.0  # of network input, from ink -1 to paper 1

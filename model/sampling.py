@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Rows
 from .cache import CachedImages
 from .dataset import Signer
 from .errors import DatasetError
-
-Rows = NDArray[np.intp]
 
 COMPANY = 8
 """Writers of one corpus in a batch, where it is not drawn more than once."""

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Floats, Vectors
 from .errors import CheckpointError
 
-Vectors = NDArray[np.float32]
-Floats = NDArray[np.float64]
 Cohort = NDArray[np.float16] | NDArray[np.float32]
 PerCount = Mapping[int, float]
 """A threshold for each number of references that it was fitted at."""

@@ -13,13 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import metrics
+from .arrays import Vectors
 from .evaluate import Scores, folds_of_five
 from .sampling import Writer
-
-Vectors = NDArray[np.float32]
 
 VALIDATION = "validation"
 FIGURES = ("acc", "f1", "roc_auc", "pr_auc", "far", "frr", "eer")

@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .alphabet import CAPITALS, LETTERS, MARKS, Arc, Trace
+from .arrays import Floats
 from .errors import DatasetError
 from .files import write_atomically
 
-Floats = NDArray[np.float64]
 Grey = NDArray[np.uint8]
 
 HEIGHT, WIDTH = 250, 450  # pixels of every image, a signature field at 200 to 300 dpi

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
+from model.arrays import Vector
 from model.errors import CheckpointError, ModelError
 from model.preprocess import MAX_PIXELS
 from storage import references
@@ -24,7 +23,6 @@ from worker.transactions import transaction
 if TYPE_CHECKING:
     from model.inference import Embedder
 
-Vector = NDArray[np.float32]
 
 TOGETHER = 16
 """Images embedded at a time. Two cores, each with a batch of 5, 8, 16 or 32: 34, 27, 25, 25 ms an

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model.arrays import Vector
 from model.errors import ModelError
 from model.expectation import Consistency, consistency
 from model.preprocess import MAX_PIXELS
@@ -30,7 +31,7 @@ from worker.inspection import Inspection
 from worker.logs import get_logger
 from worker.offers import Accepted, Examined, Fate, ImageReport, examine
 from worker.register import Register
-from worker.standing import Embed, Vector, Work, alone
+from worker.standing import Embed, Work, alone
 from worker.transactions import register_model, transaction
 
 if TYPE_CHECKING:

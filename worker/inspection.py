@@ -6,15 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model import likeness
+from model.arrays import Canvas, Vector
 from model.scoring import Scoring, distances_to
 from model.specimen import Measures, Remark, Weight, remarks
 from worker.register import Neighbour, Register
-
-Vector = NDArray[np.float32]
-Canvas = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from model.arrays import Canvas, Vector
 from worker.batching import Batcher
 from worker.embedding import TOGETHER
-from worker.inspection import Canvas
-from worker.standing import Vector
 
 if TYPE_CHECKING:
     from model.inference import Embedder

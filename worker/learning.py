@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model import evaluate
+from model.arrays import Vectors
 from model.cache import CachedImages
 from model.checkpoint import Checkpoint, build_model, load_checkpoint
 from model.comparison import Comparison, compare
@@ -89,7 +90,7 @@ def compared(
     )
 
 
-def _embedded(checkpoint: Checkpoint, images: CachedImages, device: str) -> evaluate.Vectors:
+def _embedded(checkpoint: Checkpoint, images: CachedImages, device: str) -> Vectors:
     where = choose_device(device)
     return evaluate.embed_rows(build_model(checkpoint, where), images, where)
 

@@ -9,11 +9,12 @@ from enum import StrEnum
 from functools import partial
 from typing import TypeVar
 
+from model.arrays import Canvas, Vector
 from model.errors import CheckpointError, ModelError
 from model.specimen import Remark, Specimen, Weight
 from storage.errors import StorageError, Transient
-from worker.inspection import Canvas, Fellow, Inspection
-from worker.standing import Vector, Work
+from worker.inspection import Fellow, Inspection
+from worker.standing import Work
 
 Result = TypeVar("Result")
 

@@ -13,14 +13,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from model.arrays import Vectors
 from storage import vectors
 from storage.tables import Embedding, Reference, Signer
-
-Vectors = NDArray[np.float32]
 
 MOST = 50_000
 """References kept, the newest; their vectors of 512 numbers take 100 MB."""

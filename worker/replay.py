@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from model.arrays import Canvas, Vector, Vectors
 from model.errors import CheckpointError, ModelError
 from model.flips import Change, Flips
 from model.scoring import Judgement, judge
@@ -32,8 +32,6 @@ SHOWN = 20
 """Flips of which pictures are kept."""
 
 REFERENCE_GONE = "reference_gone"
-
-Canvas = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,14 +77,14 @@ class _References:
 
     def __init__(self, images: Images, embedder: Embedder, max_pixels: int) -> None:
         self._images, self._embedder, self._max_pixels = images, embedder, max_pixels
-        self._seen: dict[int, tuple[Canvas, NDArray[np.float32]] | str] = {}
+        self._seen: dict[int, tuple[Canvas, Vector] | str] = {}
 
-    def of(self, rows: Sequence[Reference]) -> tuple[list[Canvas], NDArray[np.float32]]:
+    def of(self, rows: Sequence[Reference]) -> tuple[list[Canvas], Vectors]:
         """Canvases, and vectors (N, D). Raises _Gone."""
         found = [self._one(row) for row in rows]
         return [canvas for canvas, _ in found], np.stack([vector for _, vector in found])
 
-    def _one(self, row: Reference) -> tuple[Canvas, NDArray[np.float32]]:
+    def _one(self, row: Reference) -> tuple[Canvas, Vector]:
         if row.id not in self._seen:
             self._seen[row.id] = self._look(row)
         found = self._seen[row.id]
@@ -94,7 +92,7 @@ class _References:
             raise _Gone(found)
         return found
 
-    def _look(self, row: Reference) -> tuple[Canvas, NDArray[np.float32]] | str:
+    def _look(self, row: Reference) -> tuple[Canvas, Vector] | str:
         try:
             data = self._images.fetch(row.uri, sha256=row.sha256)
             canvas = self._embedder.prepare(data, max_pixels=self._max_pixels)

@@ -8,9 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from model.arrays import Canvas, Vector
 from worker import metrics
 from worker.batching import Batcher
 from worker.ledger import Begun, Case, Ledger
@@ -20,8 +18,6 @@ from worker.outcome import Outcome
 if TYPE_CHECKING:
     from model.inference import Embedder
 
-Canvas = NDArray[np.float32]
-Vector = NDArray[np.float32]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

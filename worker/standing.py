@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from model.arrays import Canvas, Vector
 from model.errors import CheckpointError, ModelError
 from storage import references, signers, vectors
 from storage.database import Sessions
@@ -19,14 +18,13 @@ from storage.errors import StorageError, Transient, UnknownSigner
 from storage.images import Images
 from storage.tables import Embedding, Reference
 from worker.embedding import embed
-from worker.inspection import Canvas, Fellow
+from worker.inspection import Fellow
 from worker.register import Register
 from worker.transactions import transaction
 
 if TYPE_CHECKING:
     from model.inference import Embedder
 
-Vector = NDArray[np.float32]
 Embed = Callable[["Embedder", Sequence[Canvas]], Sequence[Vector]]
 
 

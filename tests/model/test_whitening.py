@@ -22,10 +22,10 @@ def made(rng, count, *, genuine=4, forged=0, shaky=(), apart=0.0):
     return torch.from_numpy(found.reshape(-1, SIZE).astype(np.float32))
 
 
-def weights(found, writers, **copies):
+def weights(found, writers):
     """How much each of the numbers weighs in the map, (SIZE,)."""
     fitted = Whitened((SIZE,), SIZE)
-    fitted.fit(found, writers, **copies)
+    fitted.fit(found, writers)
     return torch.linalg.vector_norm(fitted.map, dim=1)
 
 

@@ -10,6 +10,7 @@ from model.errors import ModelError
 from model.evaluate import Scores, shares
 from model.sampling import Writer
 from model.scoring import Scoring, judge
+from tests.model.writers import people
 
 PLAIN = Scoring(thresholds={1: 0.8})
 BANDED = Scoring(
@@ -24,18 +25,14 @@ BANDED = Scoring(
 def made(writers=11, genuine=6, forged=5, spread=0.35, seed=0):
     """Unit vectors round a centre of each writer, forgeries wider; and the writers' rows."""
     rng = np.random.default_rng(seed)
-    vectors, found = [], []
-    for number in range(writers):
+    vectors = []
+    for _ in range(writers):
         centre = rng.normal(size=8)
-        first = len(vectors)
         vectors += list(centre + rng.normal(0, spread, (genuine, 8)))
         vectors += list(centre + rng.normal(0, 2 * spread, (forged, 8)))
-        rows = np.arange(first, len(vectors))
-        parts = {"genuine": rows[:genuine], "forged": rows[genuine:]}
-        found.append(Writer(name=f"c/{number}", corpus="c", **parts))
     array = np.array(vectors)
     unit = array / np.linalg.norm(array, axis=1, keepdims=True)
-    return unit.astype(np.float32), tuple(found)
+    return unit.astype(np.float32), tuple(people(writers, genuine, forged, "c"))
 
 
 def rng():

@@ -20,8 +20,8 @@ from model.findings import Copies
 from model.leakage import Gates
 from model.preprocess import Preprocessing
 from model.report import write_report
-from model.sampling import Writer
 from model.scoring import Scoring
+from tests.model.writers import people
 
 RULE = Scoring(
     thresholds={1: 0.8, 3: 0.6}, accept={"1%": {1: 0.3}, "5%": {1: 0.4}}, reject={1: 0.9}
@@ -36,14 +36,13 @@ LOG = [{"epoch": e, "loss": 1 / e, "skilled_eer": 0.3 / e, "random_eer": 0.1 / e
 
 def measured(writers=6, forged=5):
     rng = np.random.default_rng(0)
-    vectors, found = [], []
-    for number in range(writers):
-        centre, first = rng.normal(size=6), len(vectors)
+    vectors = []
+    for _ in range(writers):
+        centre = rng.normal(size=6)
         vectors += list(centre + rng.normal(0, 0.3, (4, 6)))
         vectors += list(centre + rng.normal(0, 0.7, (forged, 6)))
-        rows = np.arange(first, len(vectors))
-        found.append(Writer(name=f"c/{number}", corpus="c", genuine=rows[:4], forged=rows[4:]))
     unit = np.array(vectors) / np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = people(writers, genuine=4, forged=forged, corpus="c")
     return tuple(
         evaluate.measure(unit.astype(np.float32), found, threshold=0.7, scoring=RULE, seed=1)
     )

@@ -8,8 +8,8 @@ import pytest
 from model.dataset import Signer, split_by_signer
 from model.metrics import EmptyClass, MetricsError
 from model.recipes import SEED
-from model.sampling import Writer
 from model.seed_protocol import FIGURES, seed_pairs, seed_table
+from tests.model.writers import people
 
 POLICIES = ("youden", "maxacc", "eer")
 EACH = 24
@@ -23,16 +23,8 @@ def a_part(writers, forged=EACH, seed=0):
     skilled = centres + rng.normal(scale=0.4, size=(writers, forged, 8))
     vectors = np.concatenate([genuine, skilled], axis=1)
     vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
-    size = EACH + forged
-    return vectors.reshape(-1, 8).astype(np.float32), tuple(
-        Writer(
-            name=f"c/{number}",
-            corpus="c",
-            genuine=np.arange(number * size, number * size + EACH),
-            forged=np.arange(number * size + EACH, (number + 1) * size),
-        )
-        for number in range(writers)
-    )
+    rows = people(writers, genuine=EACH, forged=forged, corpus="c")
+    return vectors.reshape(-1, 8).astype(np.float32), tuple(rows)
 
 
 @pytest.fixture(scope="module")

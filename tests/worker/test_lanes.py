@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -41,10 +42,10 @@ def canvases(embedder: FakeEmbedder, signer: int) -> list[NDArray[np.float32]]:
 
 
 def until_all_wait(lanes: Lanes, count: int) -> None:
-    for _ in range(10_000_000):
-        if lanes._batcher._waiting.qsize() == count:
-            return
-    raise AssertionError(f"not all of {count} canvases came")
+    deadline = time.monotonic() + 30
+    while lanes._batcher._waiting.qsize() != count:
+        assert time.monotonic() < deadline, f"not all of {count} canvases came"
+        time.sleep(0.001)
 
 
 def test_what_waits_shares_a_batch_and_everyone_gets_their_own() -> None:

@@ -48,8 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     directions = {name: direction_of(*part) for name, part in parts.items()}
     rows = []
     for name, (vectors, writers) in parts.items():
-        along = {other: told(vectors, writers, to) for other, to in directions.items()}
-        along[name] = common_displacement(vectors, writers)
+        along = {
+            other: told(vectors, writers, to)
+            if other != name
+            else common_displacement(vectors, writers)
+            for other, to in directions.items()
+        }
         errors = [
             percent(*errors_of(each, writers, REFERENCES, checkpoint.scoring))
             for each in (vectors, without(vectors, directions[name]))

@@ -94,7 +94,8 @@ def _moments(tables: Sequence[Tensor], corpus: Sequence[Writer]) -> tuple[Tensor
         within += SESSION * torch.outer(session, session)
     rows = np.concatenate([rows for writer in corpus for rows in (writer.genuine, writer.forged)])
     every = centred[rows]
-    return within, every.double().mean(0), _products(torch.split(every, CHUNK)) / len(rows)
+    mean = every.mean(0, dtype=torch.float64)
+    return within, mean, _products(torch.split(every, CHUNK)) / len(rows)
 
 
 def _weighed(parts: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

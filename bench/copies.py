@@ -15,9 +15,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.documents import folders_and_embedder
+from model.arrays import Canvas, Vector
 from model.dataset import scan_dataset
 from model.inference import Embedder
 from model.likeness import close, copied, overlap
@@ -25,7 +25,7 @@ from model.preprocess import as_grey
 from model.specimen import Weight
 
 WRITERS, EACH = 15, 4
-Looked = tuple[NDArray[np.float32], NDArray[np.float32]]
+Looked = tuple[Canvas, Vector]
 """A canvas and its embedding."""
 
 

@@ -24,13 +24,12 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.documents import REFERENCES, corpus
 from bench.mutants import mutate
 from bench.seeds import Seed, enrolled, seeds
+from model.arrays import Canvas, Vector
 from model.errors import ModelError
 from model.files import write_atomically
 from model.inference import Embedder, load_embedder
@@ -60,7 +59,7 @@ class Decoded:
 
     mutant: Mutant
     seconds: float
-    canvas: NDArray[np.float32] | None = None
+    canvas: Canvas | None = None
     code: str | None = None
 
 
@@ -88,7 +87,7 @@ class Claims:
             for some in specimens
         ]
 
-    def accepted(self, canvases: Sequence[NDArray[np.float32]]) -> list[list[str]]:
+    def accepted(self, canvases: Sequence[Canvas]) -> list[list[str]]:
         """For each canvas the operating points at which some signer's claim is accepted."""
         vectors = self._embedder.embed(canvases) if canvases else []
         return [
@@ -96,9 +95,7 @@ class Claims:
             for canvas, vector in zip(canvases, vectors, strict=True)
         ]
 
-    def _any(
-        self, canvas: NDArray[np.float32], vector: NDArray[np.float32], far: str | None
-    ) -> bool:
+    def _any(self, canvas: Canvas, vector: Vector, far: str | None) -> bool:
         scoring = self._embedder.scoring
         for references in self._references:
             found = judge(vector, references, scoring, far=far)

@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.progress import track
 
 from bench.documents import folders_and_embedder, signer_id
+from model.arrays import Vector
 from model.dataset import scan_dataset
 from model.errors import ModelError
 from model.inference import Embedder
@@ -76,7 +75,7 @@ def _usable(paths: Sequence[Path], embedder: Embedder) -> Iterator[tuple[Path, S
             yield path, embedder.examine(path.read_bytes())
 
 
-def _fellow(path: Path, page: Specimen, vector: NDArray[np.float32]) -> Fellow:
+def _fellow(path: Path, page: Specimen, vector: Vector) -> Fellow:
     return Fellow(name=path.name, sha256=str(path), vector=vector, canvas=lambda: page.canvas)
 
 

@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 Canvas = NDArray[np.float32]
 """A preprocessed signature, (1, H, W): paper 1, ink -1."""
 
+Images = NDArray[np.float32]
+"""Canvases, (N, 1, H, W)."""
+
 Vector = NDArray[np.float32]
 """An embedding, (D,), of unit length."""
 

@@ -18,6 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Canvas, Images, Rows
 from .dataset import Signer
 from .errors import DatasetError, ModelError
 from .files import write_atomically
@@ -67,11 +68,11 @@ class CachedImages:
             path, reason = next(iter(self.skipped.items()))
             raise DatasetError(f"Not one of {count} images is usable; the first, {path}: {reason}")
 
-    def rows(self, paths: Sequence[Path]) -> NDArray[np.intp]:
+    def rows(self, paths: Sequence[Path]) -> Rows:
         """The rows of those files that could be read, in their order."""
         return np.array([self.index[path] for path in paths if path in self.index], dtype=np.intp)
 
-    def images(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    def images(self, rows: Rows) -> Images:
         """Rows (n,) -> network input (n, 1, H, W) in the range that `preprocess` gives."""
         return to_range(self.pixels[rows])
 
@@ -124,7 +125,7 @@ def _prepared(signer: Signer) -> bool:
     return bool(signer.files) and all(path.suffix == CANVAS for path in signer.files)
 
 
-def write_canvas(path: Path, canvas: NDArray[np.float32]) -> None:
+def write_canvas(path: Path, canvas: Canvas) -> None:
     """Keep what the network sees of one image (1, H, W), to be read in the image's place."""
     buffer = io.BytesIO()
     np.save(buffer, to_pixels(canvas))

@@ -11,15 +11,12 @@ from typing import Protocol
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from .arrays import Vectors
+from .arrays import Floats, Images, Vectors
 from .precision import has_fast_bf16, mixed_precision
 from .preprocess import Preprocessing, from_grey
 from .siamese import SiameseNet
 from .synthetic import genuine, make_signer
-
-Images = NDArray[np.float32]
 
 SPECIMENS = 16
 MIN_COSINE = 0.999
@@ -148,5 +145,5 @@ def drift(found: Vectors, expected: Vectors) -> float:
     return float(moved.max())
 
 
-def _distances(first: Vectors, second: Vectors) -> NDArray[np.float64]:
+def _distances(first: Vectors, second: Vectors) -> Floats:
     return np.asarray(np.linalg.norm(first[:, None].astype(np.float64) - second[None], axis=2))

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from .arrays import Canvas, Images, Vectors
 from .checkpoint import Checkpoint, build_model, load_checkpoint
 from .engine import Engine, choose_engine, cores, reference_engine
 from .errors import ModelError
@@ -139,7 +139,7 @@ class Embedder:
         page: int | None = None,
         region: Region | None = None,
         max_pixels: int = MAX_PIXELS,
-    ) -> NDArray[np.float32]:
+    ) -> Canvas:
         """Document bytes -> network input (1, H, W); raises what `preprocess` raises."""
         return self.look(data, page=page, region=region, max_pixels=max_pixels).canvas
 
@@ -161,10 +161,10 @@ class Embedder:
 
     def embed(
         self,
-        images: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+        images: Sequence[Canvas] | Images,
         *,
         exact: bool = False,
-    ) -> NDArray[np.float32]:
+    ) -> Vectors:
         """Inputs (N, 1, H, W) -> unit embeddings (N, D), float32; `exact` takes the reference.
 
         Raises MemoryError when the device has no room for so many.

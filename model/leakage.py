@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from . import metrics
-from .arrays import Floats
+from .arrays import Floats, Rows, Vectors
 from .cache import CachedImages
 from .dataset import Signer
 from .preprocess import Preprocessing
@@ -111,7 +111,7 @@ class Gates:
 
 
 def check(
-    vectors: NDArray[np.float32],
+    vectors: Vectors,
     writers: Sequence[Writer],
     *,
     skilled_eer: float,
@@ -285,7 +285,7 @@ def _probe_writers(
     )
 
 
-def _session_pairs(writers: Sequence[Writer], rng: np.random.Generator) -> NDArray[np.intp]:
+def _session_pairs(writers: Sequence[Writer], rng: np.random.Generator) -> Rows:
     """(n, 3) rows: a genuine signature, and another writer's genuine and forged one."""
     if len(writers) < FEWEST_WRITERS:
         return np.zeros((0, 3), np.intp)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .alignment import TWICE, VIEW
+from .arrays import Images
 from .cache import CachedImages
 from .changes import Drawn, changed, draw
 from .descriptor import orientation_histograms
@@ -25,7 +26,6 @@ from .recipes import Recipe
 from .sampling import Pairs, Writer, WriterBatch, balanced_pairs, by_corpus, writer_batches
 from .siamese import EMBEDDING_SIZE, SiameseNet
 
-Images = NDArray[np.float32]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

@@ -28,6 +28,7 @@ from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
+from .arrays import Images, Vectors
 from .preprocess import Preprocessing
 from .siamese import SiameseNet
 
@@ -53,7 +54,7 @@ class OpenVinoEngine:
         self._requests = threading.local()  # an infer request serves one thread
 
     @torch.no_grad()
-    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, images: Images) -> Vectors:
         """Inputs (N, 1, H, W) -> unit embeddings (N, D), float32.
 
         What is not learnt stays with PyTorch in float32: it is little work, and half a pixel

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .arrays import Canvas
 from .errors import (
     BlankImage,
     DecodingTooLarge,
@@ -120,7 +121,7 @@ def preprocess(
     page: int | None = None,
     region: Region | None = None,
     max_pixels: int = MAX_PIXELS,
-) -> NDArray[np.float32]:
+) -> Canvas:
     """Decode a scan and bring its signature onto the model's canvas.
 
     Returns float32 of shape (1, height, width) in [-1, 1], white paper 1 and black ink -1.
@@ -153,7 +154,7 @@ def memory_errors() -> Iterator[None]:
         raise
 
 
-def from_grey(grey: Grey, how: Preprocessing) -> NDArray[np.float32]:
+def from_grey(grey: Grey, how: Preprocessing) -> Canvas:
     """The same from a decoded grey page (H, W), uint8."""
     if how.finds_ink:
         return strokes_canvas(ink_mask(grey), how)
@@ -347,7 +348,7 @@ def _drop_specks(ink: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return kept
 
 
-def strokes_canvas(ink: NDArray[np.bool_], how: Preprocessing) -> NDArray[np.float32]:
+def strokes_canvas(ink: NDArray[np.bool_], how: Preprocessing) -> Canvas:
     """Bring a mask (H, W) onto the canvas: crop to the ink, keep the aspect, centre, smooth.
 
     Size and position on the page are lost on purpose: image height alone tells forged from
@@ -394,12 +395,12 @@ def to_range(pixels: Grey) -> NDArray[np.float32]:
     return (pixels[..., None, :, :].astype(np.float32) / 255.0 - 0.5) / 0.5
 
 
-def to_pixels(canvas: NDArray[np.float32]) -> Grey:
+def to_pixels(canvas: Canvas) -> Grey:
     """The inverse of `to_range`, for one canvas (1, H, W): the same in a quarter of the space."""
     return np.asarray(np.round((canvas[0] + 1.0) * 127.5), dtype=np.uint8)
 
 
-def _seed_canvas(grey: Grey, how: Preprocessing) -> NDArray[np.float32]:
+def _seed_canvas(grey: Grey, how: Preprocessing) -> Canvas:
     """The seed notebook's input: box of the largest contour, grey kept, aspect squashed."""
     image = Image.fromarray(_largest_contour_box(grey) if cv2 is not None else grey)
     square = image.resize((how.width, how.height), Image.Resampling.BILINEAR)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from . import evaluate, leakage
+from .arrays import Vectors
 from .calibration import fit_scoring, fit_threshold
 from .checkpoint import Checkpoint, save_checkpoint
 from .closed_form import complete
@@ -139,7 +139,7 @@ def _rounded(value: Tensor) -> Tensor:
     return value.half().float() if value.is_floating_point() else value
 
 
-def _gates(vectors: NDArray[np.float32], writers: Sequence[Writer], seed: int) -> leakage.Gates:
+def _gates(vectors: Vectors, writers: Sequence[Writer], seed: int) -> leakage.Gates:
     pairs, _ = evaluate.folds_of_five(vectors, writers, np.random.default_rng(seed))
     return leakage.check(
         vectors,
@@ -152,7 +152,7 @@ def _gates(vectors: NDArray[np.float32], writers: Sequence[Writer], seed: int) -
 
 def _seed_rows(
     recipe: Recipe,
-    vectors: Mapping[str, NDArray[np.float32]],
+    vectors: Mapping[str, Vectors],
     writers: Mapping[str, Sequence[Writer]],
 ) -> dict[str, Any]:
     """The seed's own table, for runs by its recipe on writers with skilled forgeries."""
@@ -163,7 +163,7 @@ def _seed_rows(
     return {"seed_table": table}
 
 
-def _cohort(trainer: Trainer, rng: np.random.Generator) -> NDArray[np.float32]:
+def _cohort(trainer: Trainer, rng: np.random.Generator) -> Vectors:
     """One genuine signature each of up to 256 training writers, embedded: (K, 512).
 
     None of an enrolled signer: near to himself, he would be refused for it, and an embedding that

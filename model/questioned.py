@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from .arrays import Canvas
 from .ink import Ink, measure_ink
 from .preprocess import (
     MAX_PIXELS,
@@ -22,7 +20,7 @@ from .preprocess import (
 class Questioned:
     """The network's input (1, H, W); `ink` is None where preprocessing does not look for ink."""
 
-    canvas: NDArray[np.float32]
+    canvas: Canvas
     ink: Ink | None
 
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Canvas
 from .ink import Mask, boxed
 from .preprocess import (
     MAX_PIXELS,
@@ -74,7 +75,7 @@ class Measures:
 class Specimen:
     """A decoded specimen: the network's input (1, H, W) and what its page measures."""
 
-    canvas: NDArray[np.float32]
+    canvas: Canvas
     measures: Measures
 
 

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
+from model.arrays import Vector
 from model.ink import Ink
 from model.scoring import Judgement, judge
 from storage import decisions, jobs
@@ -60,7 +59,7 @@ class Case:
     """
 
     request: VerifyRequest
-    vector: NDArray[np.float32]
+    vector: Vector
     exact: bool
     progress: Progress
 

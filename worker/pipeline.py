@@ -11,9 +11,7 @@ import hashlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from model.arrays import Canvas, Vector
 from model.errors import ModelError
 from model.preprocess import MAX_PIXELS
 from storage import decisions, jobs
@@ -106,7 +104,7 @@ def _canvas(
     embedder: Embedder,
     max_pixels: int,
     progress: Progress,
-) -> NDArray[np.float32]:
+) -> Canvas:
     """The document as the network sees it (1, H, W).
 
     `progress` learns its hash, what its ink measures, and the times.
@@ -122,14 +120,14 @@ def _canvas(
 
 def _decide(
     request: VerifyRequest,
-    canvas: NDArray[np.float32],
+    canvas: Canvas,
     embedder: Embedder,
     stages: Stages,
     progress: Progress,
 ) -> Outcome:
     """Embed and decide; a close call once more in the reference arithmetic."""
 
-    def decide(vector: NDArray[np.float32], *, exact: bool) -> Outcome:
+    def decide(vector: Vector, *, exact: bool) -> Outcome:
         case = Case(request=request, vector=vector, exact=exact, progress=progress)
         return stages.decide(case)
 

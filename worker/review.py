@@ -10,10 +10,10 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from model.arrays import Vectors
 from model.expectation import consistency, wanted
 from model.scoring import spread
 from storage import vectors
@@ -57,7 +57,7 @@ class _Case:
     signer_id: str
     references: int
     newest: datetime | None
-    vectors: NDArray[np.float32] | None
+    vectors: Vectors | None
 
 
 def review(session: Session, embedder: Embedder, *, old: timedelta = OLD) -> Iterator[Finding]:

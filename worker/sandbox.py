@@ -20,8 +20,8 @@ from queue import LifoQueue
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from model.arrays import Canvas
 from model.errors import DecoderCrashed, DecodingTooLarge, DecodingTooLong, ModelError
 from model.ink import Ink
 from model.preprocess import MAX_PIXELS, Preprocessing, Region, to_range
@@ -136,7 +136,7 @@ class Sandbox:
             self._places.put(None)
 
 
-def _canvas(pixels: bytes, how: Preprocessing) -> NDArray[np.float32]:
+def _canvas(pixels: bytes, how: Preprocessing) -> Canvas:
     return to_range(np.frombuffer(pixels, np.uint8).reshape(how.height, how.width))
 
 

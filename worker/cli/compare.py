@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model.arrays import Canvas
 from worker.cli import opening, show
 from worker.cli.exits import CommandError, Exit, sentence
 from worker.cli.files import read
 from worker.cli.options import Checkpoint, Json
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from model.inference import Embedder
 
 
@@ -87,7 +85,7 @@ def compare(
     raise typer.Exit(Exit.DONE if found.same else Exit.NOT_ACCEPTED)
 
 
-def _prepare(embedder: Embedder, path: Path, data: bytes, max_pixels: int) -> NDArray[np.float32]:
+def _prepare(embedder: Embedder, path: Path, data: bytes, max_pixels: int) -> Canvas:
     from model.errors import ModelError
 
     try:
@@ -124,9 +122,7 @@ def _draw(path: Path, data: list[bytes], found: _Comparison, max_pixels: int) ->
     comparison_sheet([row], path)
 
 
-def _explain(
-    path: Path, embedder: Embedder, prepared: list[NDArray[np.float32]], found: _Comparison
-) -> None:
+def _explain(path: Path, embedder: Embedder, prepared: list[Canvas], found: _Comparison) -> None:
     from model.saliency import explain, saliency_plot
 
     first, second = prepared

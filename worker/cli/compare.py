@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model.arrays import Canvas
 from worker.cli import opening, show
 from worker.cli.exits import CommandError, Exit, sentence
 from worker.cli.files import read
 from worker.cli.options import Checkpoint, Json
 
 if TYPE_CHECKING:
+    from model.arrays import Canvas
     from model.inference import Embedder
 
 

@@ -326,7 +326,8 @@ def _probe_finding(gates: Gates) -> Finding:
         gate="probe",
         verdict=verdict,
         sentence=f"One embedding without a reference tells forged from genuine with AUC {auc:.3f} "
-        f"(EER {eer:.1%}); at most {PROBE_WARNS:.2f} passes, above {PROBE_FAILS:.2f} fails.",
+        f"(EER {100 * eer:.1f} %); at most {PROBE_WARNS:.2f} passes, above {PROBE_FAILS:.2f}"
+        " fails.",
     )
 
 
@@ -352,8 +353,9 @@ def _random_finding(gates: Gates) -> Finding:
     return Finding(
         gate="random",
         verdict="failed" if leaks else "passed",
-        sentence=f"EER {skilled:.1%} against skilled and {random:.1%} against random forgeries; "
-        f"skilled below half of a random EER above {RANDOM_FLOOR:.0%} fails.",
+        sentence=f"EER {100 * skilled:.1f} % against skilled and {100 * random:.1f} % against "
+        f"random forgeries; skilled below half of a random EER above {100 * RANDOM_FLOOR:.0f} %"
+        " fails.",
     )
 
 

@@ -17,7 +17,7 @@ from .flips import Flips
 FEW = 10
 """Documents that people called genuine, or forged, below which nothing is said of the labels."""
 
-LEARNT = 0.7
+LEARNT = 0.8
 """Area under the ROC of what was labelled, 0.5 for labels at random."""
 
 
@@ -115,7 +115,7 @@ def _few_flips(flips: Flips | None, max_flips: float) -> Condition:
     sentence = (
         f"Of {len(flips.changes)} decisions replayed, {len(flips.flipped)} flip, of which"
         f" {len(flips.corrected)} towards what people found out; the others are"
-        f" {flips.doubtful:.1%}, and {max_flips:.1%} may be."
+        f" {100 * flips.doubtful:.1f} %, and {100 * max_flips:.1f} % may be."
     )
     return Condition(name="flips", met=flips.doubtful <= max_flips, sentence=sentence)
 

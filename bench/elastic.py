@@ -36,6 +36,7 @@ from model.lineage import lineage_of
 from model.metrics import eer
 from model.sampling import Writer, writers_of
 from model.scoring import Scoring, scores
+from model.whitening import whitening_map
 from worker.cli import show
 
 CELL = 4
@@ -160,12 +161,8 @@ def fitted(pairs: Iterable[tuple[Cells, Cells]]) -> Tensor:
         shown.append(one.shown[0][:, inked].double())
     differences = torch.cat(varied, 1)
     within = differences @ differences.T / differences.shape[1]
-    within.diagonal().add_(SHRINKAGE * within.trace() / len(within))
-    root = torch.linalg.cholesky(within)
-    half = torch.linalg.solve_triangular(root, torch.cov(torch.cat(shown, 1)), upper=False)
-    both = torch.linalg.solve_triangular(root, half.T, upper=False)
-    directions = torch.linalg.eigh(both).eigenvectors[:, -KEPT:]
-    return torch.linalg.solve_triangular(root.T, directions, upper=True).float()
+    total = torch.cov(torch.cat(shown, 1))
+    return whitening_map(within, total, KEPT, SHRINKAGE).float()
 
 
 def _shifted(cells: Tensor) -> Iterator[Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import metrics
 from .arrays import Floats, Vectors
-from .evaluate import REFERENCE_COUNTS, Scores, with_references
+from .evaluate import REFERENCE_COUNTS, PlacesSeen, Scores, with_references
 from .sampling import Writer, by_corpus
 from .scoring import OPERATING_POINTS, Cohort, Scoring, spread
 
@@ -53,11 +53,18 @@ def fit_scoring(
         cohort=None if cohort is None else np.asarray(cohort, np.float16),
     )
     seed = int(rng.integers(2**31))
+    seen = PlacesSeen(vectors, vectors)
 
     def scores(candidate: Scoring, count: int, some: Sequence[Writer] = writers) -> Scores:
         same_draws = np.random.default_rng(seed)
         return with_references(
-            vectors, some, references=count, scoring=candidate, rng=same_draws, draws=DRAWS
+            vectors,
+            some,
+            references=count,
+            scoring=candidate,
+            rng=same_draws,
+            draws=DRAWS,
+            seen=seen,
         )
 
     def trial(count: int, some: Sequence[Writer]) -> Callable[[Scoring], Scores]:

@@ -7,7 +7,7 @@
     preprocessing  mode, version, canvas        \\
     scoring        rule for several references   | absent from seed checkpoints
     provenance     how it came about            /
-    head           "places", "views" or "outlines" where the network has one of these
+    head           "places", "views", "outlines" or "cells" where the network has one of these
     cohort         embeddings (K, D), float16, where the rule weighs a cohort
 
 A file's sha256 is the identity of its model.
@@ -44,6 +44,8 @@ FORMAT = 1
 SEED_KEYS = ("model", "backbone", "size", "threshold")
 FITTED = ("views.", "outlines.", "reduced.")
 """Where the names of weights begin that no descent has learnt."""
+ADDED = ("places.", "cells.")
+"""And those of heads that a network may learn after all else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,8 +222,8 @@ def load_weights(model: SiameseNet, checkpoint: Checkpoint) -> None:
 def begin_with(model: SiameseNet, checkpoint: Checkpoint) -> None:
     """Give a network to be trained the checkpoint's weights; a head it adds keeps its own.
 
-    What was fitted in closed form is left out: it is fitted anew when training has ended. Raises
-    CheckpointMismatch.
+    What was fitted in closed form is left out, unless the network has it from the beginning: it is
+    fitted anew when training has ended. Raises CheckpointMismatch.
     """
     own = model.state_dict()
     learnt = {
@@ -230,9 +232,7 @@ def begin_with(model: SiameseNet, checkpoint: Checkpoint) -> None:
         if name in own or not name.startswith(FITTED)
     }
     added = {
-        name: value
-        for name, value in own.items()
-        if name.startswith("places.") and name not in learnt
+        name: value for name, value in own.items() if name.startswith(ADDED) and name not in learnt
     }
     load_weights(model, replace(checkpoint, weights=learnt | added))
 

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 
 from .arrays import Floats, Images, Vectors
+from .distance import vectors_of
 from .precision import has_fast_bf16, mixed_precision
 from .preprocess import Preprocessing, from_grey
+from .scoring import distances_to
 from .siamese import SiameseNet
 from .synthetic import genuine, make_signer
 
@@ -84,7 +86,7 @@ def choose_engine(
         return reference, 0.0
     images = specimens(how)
     found, expected = fast(images), reference(images)
-    cosine = float((found * expected).sum(axis=1).min())
+    cosine = float((vectors_of(found) * vectors_of(expected)).sum(axis=1).min())
     if not cosine >= MIN_COSINE:  # nan as well
         reference.why = f"{fast.name} gives other embeddings on this machine (cosine {cosine:.4f})"
         return reference, 0.0
@@ -146,4 +148,4 @@ def drift(found: Vectors, expected: Vectors) -> float:
 
 
 def _distances(first: Vectors, second: Vectors) -> Floats:
-    return np.asarray(np.linalg.norm(first[:, None].astype(np.float64) - second[None], axis=2))
+    return np.stack([distances_to(one, second) for one in first])

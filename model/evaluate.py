@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import metrics
+from . import distance, metrics
 from .arrays import Floats, Rows, Vectors
 from .cache import CachedImages
 from .errors import ModelError
 from .sampling import Writer, genuine_pairs, random_pairs, skilled_pairs
-from .scoring import Scoring, scores
+from .scoring import Places, Scoring, scores
 from .siamese import SiameseNet
 
 REFERENCE_COUNTS = (1, 3, 5, 10)
@@ -168,7 +168,7 @@ def embed_rows(
     *,
     rows: Rows | None = None,
 ) -> Vectors:
-    """Embed every image of a cache, or those of `rows`: float32 (N, 512), in their order."""
+    """Embed every image of a cache, or those of `rows`: float32 (N, D), in their order."""
     model.eval()
     rows = np.arange(len(images.pixels)) if rows is None else rows
     vectors = []
@@ -194,8 +194,7 @@ def one_to_one(vectors: Vectors, writers: Sequence[Writer], rng: np.random.Gener
 
 
 def _distances(vectors: Vectors, pairs: Rows) -> Floats:
-    difference = vectors[pairs[:, 0]].astype(np.float64) - vectors[pairs[:, 1]]
-    return np.asarray(np.linalg.norm(difference, axis=1))
+    return distance.of_pairs(vectors, vectors, pairs[:, 0], pairs[:, 1])
 
 
 def folds_of_five(
@@ -239,6 +238,40 @@ def _fold_eer(pooled: Scores, fold: Rows) -> float:
     return metrics.eer(genuine, skilled)[0] if len(skilled) else math.nan
 
 
+class PlacesSeen:
+    """What cells add to distances, each pair compared once however often it is drawn.
+
+    Of `known` (N, D) among each other and to `asked` (N, D), the same images.
+    """
+
+    def __init__(self, known: Vectors, asked: Vectors) -> None:
+        self._known, self._asked = known, asked
+        self._seen: dict[tuple[bool, int, int], float] = {}
+
+    def of(self, references: Rows, questioned: Rows) -> Places | None:
+        """Of these rows, or None where there are no cells."""
+        if not distance.has_cells(self._known):
+            return None
+        one, other = np.triu_indices(len(references), k=1)
+        among = np.zeros((len(references),) * 2)
+        low, high = np.sort(references[np.stack([one, other])], axis=0)
+        among[one, other] = self._values(low, high, self._known)
+        rows, others = (each.ravel() for each in np.meshgrid(references, questioned, indexing="ij"))
+        asked = self._values(rows, others, self._asked).reshape(len(references), -1)
+        return Places(asked=asked, among=among + among.T)
+
+    def _values(self, rows: Rows, others: Rows, to: Vectors) -> Floats:
+        """From rows of the known to others of those or of the asked."""
+        pairs = [
+            (to is self._asked, *pair) for pair in zip(rows.tolist(), others.tolist(), strict=True)
+        ]
+        new = list({pair for pair in pairs if pair not in self._seen})
+        places = np.array([pair[1:] for pair in new], np.intp).reshape(-1, 2)
+        found = distance.by_place(self._known, to, places[:, 0], places[:, 1])
+        self._seen.update(zip(new, found.tolist(), strict=True))
+        return np.array([self._seen[pair] for pair in pairs])
+
+
 def with_references(
     vectors: Vectors,
     writers: Sequence[Writer],
@@ -248,13 +281,16 @@ def with_references(
     rng: np.random.Generator,
     draws: int = DRAWS,
     questioned: Vectors | None = None,
+    seen: PlacesSeen | None = None,
 ) -> Scores:
     """Scores of the N-references protocol, pooled over writers and draws.
 
     Writers without a genuine signature beyond their references are left out. `questioned` embeds
-    the same images as they are questioned, where that is not as they are enrolled.
+    the same images as they are questioned, where that is not as they are enrolled. `seen` keeps
+    what cells came to, for who asks several times.
     """
     asked = vectors if questioned is None else questioned
+    seen = seen or PlacesSeen(vectors, asked)
     kinds: dict[str, list[Floats]] = {kind: [] for kind in KINDS}
     numbers: list[int] = []
     able = [number for number, writer in enumerate(writers) if len(writer.genuine) > references]
@@ -266,9 +302,10 @@ def with_references(
                 "skilled": writers[number].forged,
                 "random": _strangers(writers, [other for other in able if other != number], rng),
             }
-            enrolled = vectors[order[:references]]
+            chosen = order[:references]
             for kind, rows in compared.items():
-                kinds[kind].append(scores(asked[rows], enrolled, scoring))
+                by_place = seen.of(chosen, rows)
+                kinds[kind].append(scores(asked[rows], vectors[chosen], scoring, by_place))
             numbers.append(number)
     claimed = {
         kind: np.repeat(np.array(numbers, np.intp), [len(found) for found in groups])

@@ -30,6 +30,7 @@ from . import metrics
 from .arrays import Floats, Rows, Vectors
 from .cache import CachedImages
 from .dataset import Signer
+from .distance import of_pairs
 from .preprocess import Preprocessing
 from .sampling import Writer, by_corpus, writers_of
 
@@ -181,9 +182,9 @@ def session_test(
     pairs = _session_pairs(_complete(writers), rng)
     if not len(pairs) or not _varies(vectors[np.unique(pairs)]):
         return math.nan
-    first, genuine, forged = (vectors[rows].astype(np.float64) for rows in pairs.T)
+    first, genuine, forged = pairs.T
     return metrics.roc_auc(
-        np.linalg.norm(first - genuine, axis=1), np.linalg.norm(first - forged, axis=1)
+        of_pairs(vectors, vectors, first, genuine), of_pairs(vectors, vectors, first, forged)
     )
 
 

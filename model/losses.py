@@ -1,7 +1,8 @@
-"""What training minimises: the seed's contrastive loss, and multi-similarity over writers."""
+"""What training minimises: the seed's contrastive loss, multi-similarity, the order of pairs."""
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def contrastive_loss(distances: Tensor, same: Tensor, margin: float) -> Tensor:
@@ -49,3 +50,25 @@ def multi_similarity_loss(
     push = torch.exp(beta * (similarity - base)) * negative_weight
     per_anchor = torch.log1p(pull.sum(1)) / alpha + torch.log1p(push.sum(1)) / beta
     return per_anchor[anchors].mean()
+
+
+def order_loss(
+    genuine: Tensor,
+    others: Tensor,
+    same_writer: Tensor,
+    *,
+    order: float = 30.0,
+    steep: float = 24.0,
+    middle: float = 0.32,
+) -> Tensor:
+    """Genuine pairs nearer than the others of their writer, and either on its side of `middle`.
+
+    `genuine` (P,) and `others` (Q,) are distances in [0, 2], `same_writer` (P, Q) says which are
+    held against each other. Logistic in both parts, with slopes of `order` and `steep`; the former
+    is what references of one signer ask for, the latter what one threshold for all does.
+    """
+    margins = functional.softplus(order * (genuine[:, None] - others[None]))
+    ordered = (margins * same_writer).sum() / same_writer.sum().clamp(min=1)
+    near = functional.softplus(steep * (genuine - middle)).mean()
+    far = functional.softplus(steep * (middle - others)).mean()
+    return ordered + near + far

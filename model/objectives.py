@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from . import matching
 from .alignment import TWICE, VIEW
 from .arrays import Images
 from .cache import CachedImages
@@ -19,15 +20,26 @@ from .changes import Drawn, changed, draw
 from .descriptor import orientation_histograms
 from .disguise import beside
 from .loading import prefetch
-from .losses import contrastive_loss, multi_similarity_loss
+from .losses import contrastive_loss, multi_similarity_loss, order_loss
 from .precision import mixed_precision
 from .preprocess import Grey, shrunk, to_range
 from .recipes import Recipe
-from .sampling import Pairs, Writer, WriterBatch, balanced_pairs, by_corpus, writer_batches
+from .sampling import (
+    Pairs,
+    Writer,
+    WriterBatch,
+    balanced_pairs,
+    by_corpus,
+    pairs_within,
+    writer_batches,
+)
 from .siamese import EMBEDDING_SIZE, SiameseNet
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+STRANGERS = 6
+"""Of other writers, whom each writer of a batch is held against."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +69,8 @@ class Objective:
         """The number of steps in an epoch, and their losses, computed one at a time."""
         if self.recipe.sampling == "pairs":
             return self._pair_losses(model, epoch, rng)
+        if self.recipe.head == "cells":
+            return self._cell_losses(model, rng)
         return self._writer_losses(model, epoch, rng)
 
     def _pair_losses(
@@ -92,18 +106,41 @@ class Objective:
             self._augmented(self.pixels[pairs.second[batch]], rng),
         )
 
-    def _writer_losses(
-        self, model: SiameseNet, epoch: int, rng: np.random.Generator
-    ) -> tuple[int, Iterator[Tensor]]:
+    def _batches(self, rng: np.random.Generator) -> tuple[int, Iterator[WriterBatch]]:
+        """The number of steps in an epoch, and their batches of writers."""
         recipe, writers = self.recipe, self.part.writers
         per_batch = min(recipe.writers_per_batch, len(writers))
         images = per_batch * recipe.images_each * 2
         steps = recipe.steps or max(
             sum(len(w.genuine) + len(w.forged) for w in writers) // images, 1
         )
-        batches = writer_batches(
+        return steps, writer_batches(
             writers, steps=steps, per_batch=per_batch, images_each=recipe.images_each, rng=rng
         )
+
+    def _cell_losses(
+        self, model: SiameseNet, rng: np.random.Generator
+    ) -> tuple[int, Iterator[Tensor]]:
+        """Of the cells alone, by pairs within the batches."""
+        steps, batches = self._batches(rng)
+
+        def losses() -> Iterator[Tensor]:
+            for batch, inputs in self._changed(batches):
+                with mixed_precision(self.device):
+                    cells = model.cells_of(model.see(inputs))
+                pairs, whose = pairs_within(batch, strangers=STRANGERS)
+                apart = matching.apart(cells[pairs.first], cells[pairs.second])
+                same = pairs.same == 1
+                beside = torch.from_numpy(whose[same][:, None] == whose[~same][None])
+                yield order_loss(apart[same], apart[~same], beside.to(self.device))
+
+        return steps, losses()
+
+    def _writer_losses(
+        self, model: SiameseNet, epoch: int, rng: np.random.Generator
+    ) -> tuple[int, Iterator[Tensor]]:
+        recipe = self.recipe
+        steps, batches = self._batches(rng)
 
         def losses() -> Iterator[Tensor]:
             for number, (batch, inputs) in enumerate(self._changed(batches)):

@@ -15,6 +15,7 @@ from .arrays import Vectors
 from .calibration import fit_scoring, fit_threshold
 from .checkpoint import Checkpoint, save_checkpoint
 from .closed_form import complete
+from .distance import vectors_of
 from .errors import TrainingError
 from .lineage import ENROLLED
 from .objectives import Part
@@ -52,8 +53,9 @@ def finish(
     weights = {name: _rounded(value) for name, value in trainer.best_weights.items()}
     trainer.average.load_state_dict(weights)
     head = recipe.head
-    if head == "places":
+    if head in ("places", "cells"):
         weights = _completed(trainer)
+    if head == "places":
         head = "outlines" if trainer.average.outlines else "views"
     parts = {VALIDATION: trainer.validation} | ({"test": test} if test.writers else {})
     writers = {name: part.writers for name, part in parts.items()}
@@ -164,7 +166,7 @@ def _seed_rows(
 
 
 def _cohort(trainer: Trainer, rng: np.random.Generator) -> Vectors:
-    """One genuine signature each of up to 256 training writers, embedded: (K, 512).
+    """One genuine signature each of up to 256 training writers, their vectors: (K, 512).
 
     None of an enrolled signer: near to himself, he would be refused for it, and an embedding that
     is in a checkpoint can never be erased.
@@ -173,4 +175,5 @@ def _cohort(trainer: Trainer, rng: np.random.Generator) -> Vectors:
     writers = [writer for writer in part.writers if writer.corpus != ENROLLED]
     chosen = rng.permutation(len(writers))[:COHORT]
     rows = np.array([rng.choice(writers[number].genuine) for number in chosen], np.intp)
-    return evaluate.embed_rows(trainer.average, part.images, trainer.device, rows=rows)
+    found = evaluate.embed_rows(trainer.average, part.images, trainer.device, rows=rows)
+    return vectors_of(found)

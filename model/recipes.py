@@ -27,7 +27,8 @@ class Recipe:
     none. `generated` made-up signers are added to the training writers; they tune and test nothing.
     A run with the head `places` learns at 64 x 128, however fine the canvas is, its augmentation
     given in pixels of that. When it has ended it is completed by classical descriptors: by how
-    outlines turn, too, where the canvas is finer.
+    outlines turn, too, where the canvas is finer. A run with the head `cells` goes on from such a
+    checkpoint, and its cells alone learn.
     """
 
     name: str
@@ -118,11 +119,26 @@ FINE = replace(
     ema=0.999,
 )
 
+CELLS = replace(
+    FINE,
+    name="cells",
+    head="cells",
+    writers_per_batch=8,
+    descriptor_steps=0,
+    epochs=6,
+    steps=500,
+    learning_rate=2e-3,
+    weight_decay=0.02,
+    warmup_steps=100,
+    drop_path=0.0,
+    ema=0.998,
+)
+
 FEWER_EPOCHS = 0.5
 GENTLER = 0.25
 """Shares of a recipe's epochs and learning rate by which a network that has learnt goes on."""
 
-RECIPES = {recipe.name: recipe for recipe in (SEED, WRITERS, PLACES, FINE)}
+RECIPES = {recipe.name: recipe for recipe in (SEED, WRITERS, PLACES, FINE, CELLS)}
 
 
 def from_dict(values: Mapping[str, Any]) -> Recipe:
@@ -166,8 +182,11 @@ def refined(recipe: Recipe) -> Recipe:
 def stages_of(recipe: Recipe) -> tuple[Recipe, ...]:
     """What a network is trained by from random weights: places go on from a run of writers.
 
-    But not those that begin with the descriptor themselves.
+    But not those that begin with the descriptor themselves. Cells go on from those that do.
     """
+    if recipe.head == "cells":
+        same = {name: getattr(recipe, name) for name in ("backbone", "preprocessing", "seed")}
+        return replace(FINE, **same), recipe
     if recipe.head != "places" or recipe.descriptor_steps:
         return (recipe,)
     how, coarse = recipe.preprocessing, WRITERS.preprocessing

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .arrays import Canvas
+from .distance import between
 from .plots import MARK, save
 from .preprocess import as_grey
 from .siamese import SiameseNet
@@ -61,10 +62,9 @@ def smoothgrad(
 
 
 def _gradient(model: SiameseNet, image: Tensor, target: Tensor) -> Tensor:
-    """Of the distance to an embedding (1, 512), by the pixels of an image (1, H, W): (H, W)."""
+    """Of the distance to an embedding (1, D), by the pixels of an image (1, H, W): (H, W)."""
     image = image.requires_grad_()
-    distance = torch.linalg.vector_norm(model.embed(image[None]) - target)
-    (gradient,) = torch.autograd.grad(distance, image)
+    (gradient,) = torch.autograd.grad(between(model.embed(image[None]), target).sum(), image)
     return gradient[0]
 
 

@@ -67,7 +67,11 @@ def genuine_pairs(writer: Writer) -> NDArray[np.intp]:
 
 def skilled_pairs(writer: Writer) -> NDArray[np.intp]:
     """All pairs of a genuine signature and a forgery of it, (n m, 2)."""
-    grid = np.meshgrid(writer.genuine, writer.forged, indexing="ij")
+    return _each_with_each(writer.genuine, writer.forged)
+
+
+def _each_with_each(first: Rows, second: Rows) -> NDArray[np.intp]:
+    grid = np.meshgrid(first, second, indexing="ij")
     return np.stack([side.ravel() for side in grid], axis=1)
 
 
@@ -129,6 +133,30 @@ class WriterBatch:
         kinds = self.genuine[members]
         drawn = [rng.choice(other.genuine if genuine else other.forged) for genuine in kinds]
         return np.array(drawn, np.intp)
+
+
+def pairs_within(batch: WriterBatch, *, strangers: int) -> tuple[Pairs, NDArray[np.int64]]:
+    """What can be held against each other in a batch, as places in it, and whose each pair is (n,).
+
+    Of each writer all genuine pairs, each genuine signature with each forgery, and some pairs with
+    a genuine signature of others.
+    """
+    rng = np.random.default_rng(batch.seed)
+    found: list[tuple[NDArray[np.intp], int, np.int64]] = []
+    for number in np.unique(batch.writers):
+        own = batch.writers == number
+        genuine, forged = (np.flatnonzero(own & which) for which in (batch.genuine, ~batch.genuine))
+        others = np.flatnonzero(~own & batch.genuine)
+        drawn = rng.choice(others, min(strangers, len(others)), replace=False)
+        first, second = np.triu_indices(len(genuine), k=1)
+        found.append((np.stack([genuine[first], genuine[second]], 1), 1, number))
+        found.append((_each_with_each(genuine, forged), 0, number))
+        found.append((np.stack([rng.choice(genuine, len(drawn)), drawn], 1), 0, number))
+    counts = [len(pairs) for pairs, _, _ in found]
+    rows = np.concatenate([pairs for pairs, _, _ in found])
+    same = np.repeat(np.array([same for _, same, _ in found], np.int8), counts)
+    pairs = Pairs(first=rows[:, 0], second=rows[:, 1], same=same)
+    return pairs, np.repeat(np.array([number for *_, number in found]), counts)
 
 
 def writer_batches(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import distance
 from .arrays import Floats, Vectors
 from .errors import CheckpointError
 
@@ -182,8 +183,9 @@ def judge(
     what is not a finite number and CheckpointError for a point that the rule lacks: neither is
     ever an acceptance.
     """
-    distances = distances_to(questioned, references)
-    parts = terms(questioned[None], references, scoring)
+    by_place = places(questioned[None], references)
+    distances = _distances(questioned[None], references, by_place.asked)[:, 0]
+    parts = terms(questioned[None], references, scoring, by_place)
     score = float(_total(parts)[0])
     accept, reject = scoring.band(len(references), far)
     point = far if scoring.accept else None
@@ -206,28 +208,65 @@ def _verdict(score: float, accept: float, reject: float) -> Verdict:
     return Verdict.REJECT if score >= reject else Verdict.REVIEW
 
 
-def scores(questioned: Vectors, references: Vectors, scoring: Scoring) -> Floats:
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """What cells add to distances: of N references to M questioned, and to each other.
+
+    (N, M) and (N, N), all 0 without cells.
+    """
+
+    asked: Floats
+    among: Floats
+
+
+def places(questioned: Vectors, references: Vectors) -> Places:
+    """Compare the cells of (M, D) with those of (N, D), and the latter with each other."""
+    shape = len(references), len(questioned)
+    rows, others = np.indices(shape).reshape(2, -1)
+    among = np.zeros((len(references),) * 2)
+    one, other = np.triu_indices(len(references), k=1)
+    among[one, other] = distance.by_place(references, references, one, other)
+    return Places(
+        asked=distance.by_place(references, questioned, rows, others).reshape(shape),
+        among=among + among.T,
+    )
+
+
+def scores(
+    questioned: Vectors, references: Vectors, scoring: Scoring, by_place: Places | None = None
+) -> Floats:
     """Scores (M,) of questioned embeddings (M, D) against one signer's references (N, D).
 
-    Raises ValueError for what is not a finite number.
+    `by_place` is what `places` finds for them, where that is known. Raises ValueError for what is
+    not a finite number.
     """
-    return _total(terms(questioned, references, scoring))
+    return _total(terms(questioned, references, scoring, by_place))
 
 
-def terms(questioned: Vectors, references: Vectors, scoring: Scoring) -> dict[str, Floats]:
+def terms(
+    questioned: Vectors, references: Vectors, scoring: Scoring, by_place: Places | None = None
+) -> dict[str, Floats]:
     """The weighted parts of the scores by name, each (M,), for (M, D) against (N, D)."""
     if not (np.isfinite(questioned).all() and np.isfinite(references).all()):
         raise ValueError("an embedding holds a value that is not a finite number")
-    allowed = np.full(len(questioned), offset(references, scoring))
-    distances = [distances_to(reference, questioned) for reference in references]  # N x (M,)
-    nearest = np.min(distances, axis=0)
-    centre = distances_to(references.mean(axis=0, dtype=np.float64), questioned)
+    found = by_place or places(questioned, references)
+    allowed = np.full(len(questioned), offset(references, scoring, found.among))
+    nearest = np.min(_distances(questioned, references, found.asked), axis=0)
+    middle = distance.vectors_of(references).mean(axis=0, dtype=np.float64)
+    centre = distance.euclidean(middle, distance.vectors_of(questioned)) + found.asked.mean(axis=0)
     return {
         "nearest": nearest,
         "centre": 0.0 + scoring.centre_weight * (centre - nearest),
         "spread": 0.0 - allowed,  # without a weight 0.0, and not -0.0
         "cohort": 0.0 - scoring.cohort_weight * cohort_distances(questioned, scoring),
     }
+
+
+def _distances(questioned: Vectors, references: Vectors, by_place: Floats) -> Floats:
+    """Distances (N, M) of N references to M questioned signatures, cells and all."""
+    asked, known = distance.vectors_of(questioned), distance.vectors_of(references)
+    vectors = np.array([distance.euclidean(vector, asked) for vector in known])
+    return vectors.reshape(by_place.shape) + by_place
 
 
 def _total(parts: Mapping[str, Floats]) -> Floats:
@@ -237,38 +276,49 @@ def _total(parts: Mapping[str, Floats]) -> Floats:
     return total
 
 
-def distances_to(questioned: Vectors | Floats, references: Vectors) -> Floats:
-    """Euclidean distances (N,) from one embedding (D,) to N references (N, D)."""
-    difference = references.astype(np.float64) - questioned.astype(np.float64)
-    return np.asarray(np.linalg.norm(difference, axis=1))
+def distances_to(questioned: Vectors, references: Vectors) -> Floats:
+    """Distances (N,) from one embedding (D,) to N references (N, D).
+
+    Euclidean between their vectors; with cells, what they differ by place is added.
+    """
+    rows = np.arange(len(references))
+    return distance.of_pairs(references, questioned[None], rows, np.zeros_like(rows))
 
 
 def cohort_distances(questioned: Vectors, scoring: Scoring) -> Floats:
-    """Mean distances (M,) of (M, D) to their nearest fellows in the cohort; 0 without one."""
+    """Mean distances (M,) of (M, D) to their nearest fellows in the cohort; 0 without one.
+
+    Of the vectors alone: a cohort has no cells.
+    """
     if scoring.cohort is None:
         return np.zeros(len(questioned))
     # By inner products: the differences (M, K, D) would fill the memory.
-    vectors, (cohort, cohort_squares) = questioned.astype(np.float64), scoring.cohort_in_float64
+    vectors = distance.vectors_of(questioned).astype(np.float64)
+    cohort, cohort_squares = scoring.cohort_in_float64
     squares = (vectors**2).sum(axis=1)[:, None] + cohort_squares
     distances = np.sqrt(np.maximum(squares - 2 * vectors @ cohort.T, 0.0))  # (M, K)
     nearest = min(scoring.cohort_nearest, len(cohort))
     return np.asarray(np.partition(distances, nearest - 1, axis=1)[:, :nearest].mean(axis=1))
 
 
-def spread(references: Vectors) -> tuple[float, int]:
-    """Mean distance of each reference to its nearest fellow, and over how many it was taken."""
+def spread(references: Vectors, by_place: Floats | None = None) -> tuple[float, int]:
+    """Mean distance of each reference to its nearest fellow, and over how many it was taken.
+
+    `by_place` (N, N) is what their cells add, where that is known.
+    """
     count = len(references)
     if count < 2:
         return 0.0, 0
-    vectors = references.astype(np.float64)
-    between = np.linalg.norm(vectors[:, None] - vectors[None], axis=2)
+    if by_place is None:
+        by_place = places(references[:0], references).among
+    between = _distances(references, references, by_place)
     np.fill_diagonal(between, np.inf)
     return float(between.min(axis=1).mean()), count
 
 
-def offset(references: Vectors, scoring: Scoring) -> float:
+def offset(references: Vectors, scoring: Scoring, by_place: Floats | None = None) -> float:
     """What the signer's own spread takes off the nearest distance, for references (N, D)."""
-    observed, count = spread(references)
+    observed, count = spread(references, by_place)
     total = count + scoring.prior
     if total <= 0:
         return scoring.spread_weight * scoring.population_spread

@@ -1,12 +1,13 @@
 """The Siamese network: one embedding for each image, the Euclidean distance between two."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pixel_shuffle, pixel_unshuffle
 
+from . import distance, matching
 from .alignment import TWICE, VIEW, aligned, at_view, detailed
 from .backbone import DEFAULT_BACKBONE, VisionBackbone, build_backbone
 from .outline import KEPT as KEPT_OF_OUTLINES
@@ -15,16 +16,17 @@ from .places import Places
 from .preprocess import Preprocessing
 from .views import KEPT, Views
 
-EMBEDDING_SIZE = 512
+EMBEDDING_SIZE = distance.VECTOR
+CHANNELS = 3  # of what the backbone is shown
 
-Head = Literal["seed", "places", "views", "outlines"]
+Head = Literal["seed", "places", "views", "outlines", "cells"]
 """The seed's; beside it, features kept apart by place; beside both, gradient histograms; beside all
-of them, how the outline turns."""
+of them, how the outline turns; and after all of that, cells that are matched."""
 
 STAGES = {1: 8, 2: 24}
 """Stage of the backbone -> numbers kept of each cell of its map, in the head `places`."""
 
-VIEWS_WEIGHTS = {"views": 1.0, "outlines": 0.7}
+VIEWS_WEIGHTS = {"views": 1.0, "outlines": 0.7, "cells": 0.7}
 """Of the gradient histograms in the embedding, by head, where what is learnt weighs 1."""
 
 
@@ -53,6 +55,8 @@ class SiameseNet(nn.Module):
         head: Head = "seed",
     ) -> None:
         super().__init__()
+        if head == "cells" and not detail:
+            raise ValueError("the head `cells` wants to be shown the detail")
         self.coordinates, self.detail = coordinates, detail
         self.backbone: VisionBackbone
         self.backbone, self.notices = build_backbone(
@@ -72,7 +76,8 @@ class SiameseNet(nn.Module):
         self.outlines: Outlines | None = None
         self.reduced: nn.Linear | None = None
         if head in VIEWS_WEIGHTS:
-            self.add_descriptors(outlines=head == "outlines")
+            self.add_descriptors(outlines=head != "views")
+        self.cells = matching.Cells() if head == "cells" else None
 
     def _places(self) -> Iterator[Places]:
         height, width = VIEW
@@ -93,37 +98,56 @@ class SiameseNet(nn.Module):
         return self.views, self.outlines, self.reduced
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images (B, 1 or 3, H, W) -> unit embeddings (B, D), float32.
+        """Images (B, 1 or 3, H, W) -> embeddings (B, D), float32.
 
-        D is 512, but `learnt_size` for the head `places`.
+        A unit vector of 512 numbers, of `learnt_size` for the head `places`; for the head `cells`
+        followed by the cells, `matching.SIZE` more.
         """
         seen = self.see(images)
         return self.complete(self.learnt(seen), images, seen)
 
     def see(self, images: Tensor) -> Tensor:
-        """Images (B, 1 or 3, H, W) -> what the backbone is shown (B, 3, H', W')."""
+        """Images (B, 1 or 3, H, W) -> what the backbone is shown (B, 3, H', W').
+
+        With the head `cells` followed by the frame of twice the pixels, every four in channels.
+        """
         if self.places is not None:
             canvas = images[:, :1]
             if self.detail:
-                return detailed(aligned(at_view(canvas, TWICE), TWICE)[0])
+                frame, _ = aligned(at_view(canvas, TWICE), TWICE)
+                shown = detailed(frame)
+                return torch.cat([shown, pixel_unshuffle(frame, 2)], 1) if self.cells else shown
             return torch.cat(aligned(at_view(canvas)), 1)
         return self._three_channels(images) if images.shape[1] == 1 else images
 
     def learnt(self, seen: Tensor) -> Tensor:
-        """What is learnt by descent, and nearly all of the work: (B, 3, H', W') -> unit vectors."""
+        """What is learnt by descent, and nearly all of the work: (B, 3, H', W') -> unit vectors.
+
+        With the head `cells` followed by these.
+        """
         if self.places is None:
             return normalize(self.head(self.backbone(seen)).float(), dim=1)
-        features, maps = self.backbone.with_maps(seen, [*STAGES])
+        features, maps = self.backbone.with_maps(seen[:, :CHANNELS], [*STAGES])
         parts = [normalize(self.head(features).float(), dim=1)]
         parts += [place(found) for place, found in zip(self.places, maps, strict=True)]
-        return normalize(torch.cat(parts, 1), dim=1)
+        found = normalize(torch.cat(parts, 1), dim=1)
+        return found if self.cells is None else torch.cat([found, self.cells_of(seen)], 1)
+
+    def cells_of(self, seen: Tensor) -> Tensor:
+        """The cells (B, matching.SIZE) of what is seen, for a network with this head."""
+        cells = cast(matching.Cells, self.cells)
+        found: Tensor = cells(pixel_shuffle(seen[:, CHANNELS:], 2))
+        return found
 
     def complete(self, learnt: Tensor, images: Tensor, seen: Tensor) -> Tensor:
         """Embeddings from what is learnt, with the classical descriptors where there are any."""
         if self.reduced is None:
             return learnt
         with torch.autocast(learnt.device.type, enabled=False):
-            return normalize(self.reduced(self._joint(learnt, images, seen)), dim=1)
+            whole = normalize(self.reduced(self._joint(learnt, images, seen)), dim=1)
+            if self.cells is None:
+                return whole
+            return torch.cat([whole, matching.rounded(learnt[:, self.learnt_size :])], 1)
 
     def joint(self, images: Tensor) -> Tensor:
         """Images (B, 1, H, W) -> all parts of the embedding at their full size, a unit vector."""
@@ -131,6 +155,7 @@ class SiameseNet(nn.Module):
         return self._joint(self.learnt(seen), images, seen)
 
     def _joint(self, learnt: Tensor, images: Tensor, seen: Tensor) -> Tensor:
+        learnt = learnt[:, : self.learnt_size]
         if self.views is None:
             return learnt
         canvas = images[:, :1]
@@ -152,4 +177,4 @@ class SiameseNet(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Two batches (B, C, H, W) -> distances (B,) in [0, 2], and both embeddings (B, D)."""
         e1, e2 = self.embed(first), self.embed(second)
-        return torch.linalg.vector_norm(e1 - e2, dim=1), e1, e2
+        return distance.between(e1, e2), e1, e2

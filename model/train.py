@@ -67,6 +67,9 @@ class Trainer:
         self.refining = start is not None
         if start is not None:
             begin_with(self.model, start)
+        if self.model.cells:  # they learn when all else has
+            self.model.requires_grad_(False)
+            self.model.cells.requires_grad_(True)
         depthwise_in_float32(self.model)
         # In this order oneDNN runs the depthwise convolutions 1.2 times as fast in float32.
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -141,7 +144,7 @@ class Trainer:
         self.best_weights = copy.deepcopy(self.average.state_dict())
 
     def _train_epoch(self, epoch: int) -> float:
-        frozen = epoch < self.recipe.freeze_epochs
+        frozen = self.model.cells is not None or epoch < self.recipe.freeze_epochs
         self.model.backbone.requires_grad_(not frozen)
         self.model.train()
         if frozen:
@@ -188,7 +191,10 @@ class Trainer:
             return
         decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))  # follows fast at first
         current = self.model.state_dict()
+        learnt = "cells." if self.model.cells else ""
         for name, value in self.average.state_dict().items():
+            if not name.startswith(learnt):
+                continue
             if value.is_floating_point():
                 value.lerp_(current[name], 1 - decay)
             else:

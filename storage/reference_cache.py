@@ -15,6 +15,8 @@ from storage.references import ReferenceSet
 
 SIGNERS = 4096
 """With five references of 512 numbers each, 40 MB."""
+MEMORY = 128 << 20
+"""Bytes of vectors kept at most: with cells behind them, five references take a third of a MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +26,16 @@ class _Kept:
 
 
 class ReferenceCache:
-    """The references of the `capacity` signers asked for last. Safe to share between threads.
+    """The references of the signers asked for last. Safe to share between threads.
+
+    Of `capacity` of them, or of as many as `memory` bytes hold.
 
     Each question reads the signer's revision from the database, so an answer is never older than
     the transaction that asks; only the vectors are spared.
     """
 
-    def __init__(self, capacity: int = SIGNERS) -> None:
-        self._capacity = capacity
+    def __init__(self, capacity: int = SIGNERS, memory: int = MEMORY) -> None:
+        self._capacity, self._memory, self._size = capacity, memory, 0
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -60,7 +64,7 @@ class ReferenceCache:
             read = references.embeddings(session, signer_id, model_id)
         except StorageError as error:
             with self._lock:  # of an erased signer nothing is kept
-                self._kept.pop((signer_id, model_id), None)
+                self._drop((signer_id, model_id))
             return error
         if revision is not None:
             # Read after the revision: what is kept may be newer than it says, never older.
@@ -69,7 +73,13 @@ class ReferenceCache:
 
     def _keep(self, signer_id: str, model_id: str, kept: _Kept) -> None:
         with self._lock:
+            self._drop((signer_id, model_id))
             self._kept[signer_id, model_id] = kept
-            self._kept.move_to_end((signer_id, model_id))
-            while len(self._kept) > self._capacity:
-                self._kept.popitem(last=False)
+            self._size += kept.references.vectors.nbytes
+            while len(self._kept) > self._capacity or self._size > self._memory:
+                self._drop(next(iter(self._kept)))
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        dropped = self._kept.pop(key, None)
+        if dropped is not None:
+            self._size -= dropped.references.vectors.nbytes

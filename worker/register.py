@@ -17,11 +17,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from model.arrays import Vectors
+from model.distance import has_cells, vectors_of
 from storage import vectors
 from storage.tables import Embedding, Reference, Signer
 
-MOST = 50_000
-"""References kept, the newest; their vectors of 512 numbers take 100 MB."""
+MOST = 20_000
+"""References kept, the newest: 40 MB of vectors, and 380 of cells where a model gives these."""
 EVERY = 10.0
 """Seconds between looks at what other processes have enrolled."""
 CHUNK = 2_000
@@ -46,7 +47,9 @@ class Register:
         self._last = 0  # the highest reference read
         self._learnt: set[int] = set()
         self._count = 0
-        self._vectors: Vectors = np.empty((0, 0), np.float32)
+        self._vectors: Vectors = np.empty((0, 0), np.float32)  # without cells
+        self._packed: list[bytes] = []
+        self._dimensions = 0
         self._signers: list[str] = []
         self._rows: dict[str, list[int]] = {}
         self._owners: dict[str, str] = {}
@@ -93,11 +96,15 @@ class Register:
         if reference_id in self._learnt:
             return
         self._learnt.add(reference_id)
+        own = vectors_of(vector)
         if self._count == len(self._vectors):
-            grown = np.empty((max(2 * self._count, 1024), len(vector)), np.float32)
-            grown[: self._count] = self._vectors[: self._count].reshape(self._count, len(vector))
+            grown = np.empty((max(2 * self._count, 1024), len(own)), np.float32)
+            grown[: self._count] = self._vectors[: self._count].reshape(self._count, len(own))
             self._vectors = grown
-        self._vectors[self._count] = vector
+        self._vectors[self._count] = own
+        if has_cells(vector):
+            self._packed.append(vectors.pack(vector))
+            self._dimensions = len(vector)
         self._rows.setdefault(signer_id, []).append(self._count)
         self._signers.append(signer_id)
         self._owners.setdefault(sha256, signer_id)
@@ -113,13 +120,18 @@ class Register:
         with self._lock:
             if len(self._rows) == (but in self._rows):  # nobody else
                 return [None] * len(specimens)
-            likeness = _products(specimens, self._vectors[: self._count])  # of unit vectors
+            # Of unit vectors; who is near by these is looked at with the cells, too.
+            likeness = _products(vectors_of(specimens), self._vectors[: self._count])
             likeness[:, self._rows.get(but, [])] = -np.inf
             best: Collection[int] = likeness.argmax(axis=1).tolist()
             return [self._neighbour(self._signers[row]) for row in best]
 
     def _neighbour(self, signer_id: str) -> Neighbour:
-        return Neighbour(signer_id=signer_id, references=self._vectors[self._rows[signer_id]])
+        rows = self._rows[signer_id]
+        if not self._packed:
+            return Neighbour(signer_id=signer_id, references=self._vectors[rows])
+        whole = [vectors.unpack(self._packed[row], self._dimensions) for row in rows]
+        return Neighbour(signer_id=signer_id, references=np.stack(whole))
 
 
 def _products(specimens: Vectors, known: Vectors) -> Vectors:

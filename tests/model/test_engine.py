@@ -56,13 +56,14 @@ def test_openvino_agrees_with_the_reference_for_every_size_of_batch(siamese, how
         assert smallest_cosine(found, expected[:count]) > (0.999 if half else 0.999999)
 
 
-@pytest.mark.parametrize("head", ["places", "views", "outlines"])
+@pytest.mark.parametrize("head", ["places", "views", "outlines", "cells"])
 def test_openvino_agrees_for_every_head(head, how):
     from model.openvino_engine import OpenVinoEngine
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        siamese = SiameseNet("test_mambaout", coordinates=True, head=head).eval()
+        shown = {"detail": True} if head == "cells" else {"coordinates": True}
+        siamese = SiameseNet("test_mambaout", head=head, **shown).eval()
         if siamese.views is not None:
             torch.nn.init.normal_(siamese.views.map)
         if siamese.outlines is not None:

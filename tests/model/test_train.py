@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from model import evaluate, leakage
+from model import evaluate, leakage, matching
 from model.alignment import aligned, at_view
 from model.augment import Augmentation
 from model.checkpoint import build_model, load_checkpoint
@@ -23,7 +23,17 @@ from model.lineage import ENROLLED
 from model.objectives import Objective, _descriptors
 from model.preprocess import Preprocessing
 from model.promotion import ModelRefused, _cohort, finish
-from model.recipes import FINE, PLACES, SEED, WRITERS, from_dict, refined, stages_of, with_mode
+from model.recipes import (
+    CELLS,
+    FINE,
+    PLACES,
+    SEED,
+    WRITERS,
+    from_dict,
+    refined,
+    stages_of,
+    with_mode,
+)
 from model.sampling import writer_batches
 from model.scoring import Scoring
 from model.siamese import EMBEDDING_SIZE
@@ -205,6 +215,64 @@ def test_a_run_with_places_ends_in_embeddings_of_the_usual_size(parts, tmp_path)
     vectors = evaluate.embed_rows(build_model(loaded), parts.test.images, torch.device("cpu"))
     assert vectors.shape[1] == EMBEDDING_SIZE
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def fine(corpus, tmp_path_factory):
+    """Small settings of a canvas with detail, the parts on it, and a checkpoint with outlines."""
+    small = SMALL | {"preprocessing": replace(FINE.preprocessing, height=128, width=256)}
+    small |= {"writers_per_batch": 2, "warmup_steps": 2}
+    split = choose_writers(corpus, seed=1, validation=0.34, test=0.17)
+    folder = tmp_path_factory.mktemp("fine")
+    parts = load_parts(split, small["preprocessing"], folder / "cache")
+    run = trainer(replace(FINE, **small), parts, folder)
+    run.fit()
+    finish(run, parts.test, folder / "outlines.pt", provenance={}, allow_leaky=True)
+    return small, parts, load_checkpoint(folder / "outlines.pt")
+
+
+def test_cells_learn_when_all_else_has_and_nothing_else_moves(fine, tmp_path):
+    small, parts, start = fine
+    assert start.head == "outlines"
+    run = trainer(replace(CELLS, **small), parts, tmp_path, start=start)
+    before = copy.deepcopy(run.model.state_dict())
+    run.fit()
+    moved = {
+        name
+        for name, value in run.model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    assert {name.split(".")[0] for name in moved} == {"cells"}
+    assert {name for name, _ in run.model.named_parameters() if name.startswith("cells.")} <= moved
+    run.keep()  # of so few steps none need be better
+    finish(run, parts.test, tmp_path / "cells.pt", provenance={}, allow_leaky=True)
+    loaded = load_checkpoint(tmp_path / "cells.pt")
+    assert loaded.head == "cells"
+    images = parts.test.images
+    found, plain = (
+        evaluate.embed_rows(build_model(one), images, torch.device("cpu"))
+        for one in (loaded, start)
+    )
+    assert found.shape == (len(images.pixels), EMBEDDING_SIZE + matching.SIZE)
+    np.testing.assert_allclose(np.linalg.norm(found[:, :EMBEDDING_SIZE], axis=1), 1, rtol=1e-5)
+    # The maps of the descriptors are fitted anew, to the same signatures.
+    assert (found[:, :EMBEDDING_SIZE] * plain).sum(1).min() > 0.999
+    steps = found[:, EMBEDDING_SIZE:] * 128
+    assert np.array_equal(steps, np.rint(steps))
+    again = trainer(replace(refined(CELLS), **small), parts, tmp_path / "again", start=loaded)
+    assert equal(again.model.state_dict(), build_model(loaded).state_dict())
+
+
+def test_the_loss_over_cells_falls(fine, tmp_path):
+    small, parts, start = fine
+    recipe = replace(CELLS, **small | {"epochs": 1, "steps": 30}, disguise=Disguise())
+    run = trainer(recipe, parts, tmp_path, start=start)
+    losses = []
+    _, found = run.objective.losses(run.model, 0, np.random.default_rng(0))
+    for loss in found:
+        losses.append(float(loss.detach()))
+        run._descend(loss, 30)
+    assert np.mean(losses[-8:]) < 0.9 * np.mean(losses[:8])
 
 
 def test_spliced_writers_get_genuine_ends_for_genuine_and_forged_for_forged(parts, tmp_path):
@@ -393,6 +461,9 @@ def test_places_from_random_weights_go_on_from_a_run_of_writers():
     assert (first.seed, first.steps) == (7, 5)
     assert stages_of(WRITERS) == (WRITERS,)
     assert stages_of(FINE) == (FINE,)  # begins with the descriptor itself
+    first, second = stages_of(replace(CELLS, seed=7, backbone="mambaout_femto"))
+    assert (first.name, first.seed, first.backbone) == ("fine", 7, "mambaout_femto")
+    assert second.head == "cells"
 
 
 def test_after_large_batches_come_small_ones_by_smaller_steps():

@@ -120,3 +120,18 @@ def test_what_was_not_asked_for_longest_is_forgotten(sessions, reads):
     assert len(reads) == 3
     ask(sessions, cache, "bo")
     assert len(reads) == 4
+
+
+def test_no_more_is_kept_than_the_memory_given(sessions, reads):
+    """One signer's two references of two numbers take 16 bytes, so two signers fit into 40."""
+    for name in ("ada", "bo", "cy"):
+        enrol(sessions, name, 0.0, 1.0)
+    cache = ReferenceCache(memory=40)
+    for name in ("ada", "bo", "ada", "bo"):
+        ask(sessions, cache, name)
+    assert len(reads) == 2
+    ask(sessions, cache, "cy")  # in the place of ada
+    ask(sessions, cache, "bo")
+    assert len(reads) == 3
+    ask(sessions, cache, "ada")
+    assert len(reads) == 4

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from storage.errors import InvalidVector
-from storage.vectors import pack, unpack
+from storage.vectors import MANY, pack, unpack
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -19,6 +19,26 @@ def test_a_vector_comes_back_bit_for_bit(vector):
     back = unpack(pack(vector), len(vector))
     assert back.dtype == np.float32
     assert back.tobytes() == vector.tobytes()
+
+
+@given(
+    hnp.arrays(np.float32, st.integers(0, 5), elements=FINITE),
+    hnp.arrays(np.int8, st.integers(1000, 1100), elements=st.integers(-127, 127)),
+)
+def test_what_ends_in_many_small_steps_takes_a_byte_for_each(vector, steps):
+    whole = np.concatenate([vector, steps / np.float32(128)]).astype(np.float32)
+    packed = pack(whole)
+    assert unpack(packed, len(whole)).tobytes() == whole.tobytes()
+    if len(steps) >= MANY:
+        assert len(packed) <= 4 * len(vector) + len(steps)
+
+
+def test_a_negative_zero_among_them_is_kept():
+    vector = np.full(3000, 0.5, np.float32)
+    vector[1000] = -0.0
+    packed = pack(vector)
+    assert len(packed) == 4 * 1001 + 1999
+    assert unpack(packed, 3000).tobytes() == vector.tobytes()
 
 
 def test_the_bytes_are_little_endian_whatever_the_array_was():

@@ -59,6 +59,7 @@ def compare(
     data = [read(path, settings.max_bytes) for path in (a, b)]
 
     from model.inference import load_embedder
+    from model.scoring import distances_to
 
     embedder = load_embedder(
         checkpoint or settings.checkpoint,
@@ -69,9 +70,10 @@ def compare(
         _prepare(embedder, path, content, settings.max_pixels)
         for path, content in zip((a, b), data, strict=True)
     ]
-    first, second = embedder.embed(np.stack(prepared), exact=True).astype(np.float64)
-    distance = float(np.linalg.norm(first - second))
-    found = _Comparison(distance=distance, threshold=embedder.threshold)
+    first, second = embedder.embed(np.stack(prepared), exact=True)
+    found = _Comparison(
+        distance=float(distances_to(first, second[None])[0]), threshold=embedder.threshold
+    )
     if picture is not None:
         _draw(picture, data, found, settings.max_pixels)
     if saliency is not None:

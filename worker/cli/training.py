@@ -31,8 +31,8 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            help="seed (pairs), writers (batches), places, which goes on from a run of writers, or "
-            "fine, in one run for a GPU."
+            help="seed (pairs), writers (batches), places, which goes on from a run of writers, "
+            "fine, in one run for a GPU, or cells, which goes on from that."
         ),
     ] = "seed",
     mode: Annotated[
@@ -115,6 +115,8 @@ def train(
     )
     if refit and start is None:
         raise typer.BadParameter("--refit keeps what a checkpoint has learnt; name it by --start.")
+    if chosen.head == "cells" and start is None:
+        raise typer.BadParameter("--recipe cells goes on from a checkpoint; name it by --start.")
     if mode == "seed_grey":
         show.note(LEAKY)
     split = choose_writers(

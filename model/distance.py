@@ -1,0 +1,72 @@
+"""How far two embeddings lie apart: their vectors, and their cells where they have any.
+
+An embedding with cells is the vector, 512 numbers, followed by `matching.SIZE` more; any other is
+a vector alone. Whatever compares embeddings compares them so.
+"""
+
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import matching
+from .arrays import Floats, Rows, Vectors
+
+VECTOR = 512
+"""Numbers of the vector that is followed by cells."""
+
+WEIGHT = 1.5
+"""Of the distance between cells, where that between vectors weighs 1."""
+
+AT_ONCE = 64
+"""Pairs whose cells are compared in one go: more would leave the processor's cache."""
+
+Embeddings = TypeVar("Embeddings", NDArray[Any], Tensor)
+
+
+def has_cells(embeddings: NDArray[Any] | Tensor) -> bool:
+    """Whether embeddings (..., D) are more than vectors."""
+    return bool(embeddings.shape[-1] == VECTOR + matching.SIZE)
+
+
+def vectors_of(embeddings: Embeddings) -> Embeddings:
+    """The vectors (..., 512) of embeddings (..., D), which are all of those without cells."""
+    return embeddings[..., :VECTOR] if has_cells(embeddings) else embeddings
+
+
+def between(first: Tensor, second: Tensor) -> Tensor:
+    """Distances (N,) of embeddings (N, D) to others (N, D); gradients pass."""
+    vectors: Tensor = torch.linalg.vector_norm(vectors_of(first) - vectors_of(second), dim=1)
+    if has_cells(first):
+        vectors = vectors + WEIGHT * matching.apart(first[:, VECTOR:], second[:, VECTOR:])
+    return vectors
+
+
+def of_pairs(first: Vectors, second: Vectors, rows: Rows, others: Rows) -> Floats:
+    """Distances (n,) of some embeddings, `first[rows]`, to `second[others]`."""
+    near, far = vectors_of(first), vectors_of(second)
+    return euclidean(near[rows], far[others]) + by_place(first, second, rows, others)
+
+
+def euclidean(first: NDArray[Any], second: NDArray[Any]) -> Floats:
+    """Euclidean distances (N,) of vectors (N, D) or one (D,) to N (N, D), in float64."""
+    difference = first.astype(np.float64) - second.astype(np.float64)
+    return np.asarray(np.linalg.norm(difference, axis=1))
+
+
+@torch.no_grad()
+def by_place(first: Vectors, second: Vectors, rows: Rows, others: Rows) -> Floats:
+    """What cells add to the distances (n,) of `first[rows]` to `second[others]`; 0 without any."""
+    if not has_cells(first):
+        return np.zeros(len(rows))
+    found = np.empty(len(rows))
+    for start in range(0, len(rows), AT_ONCE):
+        some = slice(start, start + AT_ONCE)
+        one, other = (
+            torch.from_numpy(embeddings[places[some], VECTOR:])
+            for embeddings, places in ((first, rows), (second, others))
+        )
+        found[some] = WEIGHT * matching.apart(one, other).numpy()
+    return found

@@ -1,0 +1,174 @@
+"""Signatures compared place by place, where a place may give: cells that have learnt to match.
+
+A vector compares what lies at a place with what lies at the very same place of the other signature,
+but no hand puts a stroke to the same place twice. So a cell of one signature is compared with the
+likest of those around its place in the other, both ways. Every second cell of every second row
+asks, and all are asked: where a stroke lies decides, how many cells say so does not.
+"""
+
+import math
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .alignment import VIEW
+
+GRID = (VIEW[0] // 4, VIEW[1] // 4)
+"""Rows and columns of the cells that ask."""
+
+PHASES = tuple(product(range(2), repeat=2))
+"""Row and column of a cell within two by two; the first of the four asks."""
+
+KEPT = 8
+"""Numbers that say what a cell shows: a unit vector, or zeros where there is no ink around."""
+
+GIVE = 3
+"""Cells by which a stroke may lie elsewhere, up, down and to either side: 12 of 256 pixels."""
+
+REACH = (GIVE + 1) // 2
+"""As far, in steps of two cells."""
+
+SIZE = (len(PHASES) * KEPT + 1) * GRID[0] * GRID[1]
+"""Numbers of one signature: what its cells show, and how much each of those that ask counts."""
+
+STEP = 1 / 128
+"""Of which the numbers are multiples, below 1 either way, so that a byte keeps one."""
+
+CHANNELS, BLOCKS = 48, 3
+ORIENTATIONS = 8
+TURNS = tuple(2 * math.pi * number / ORIENTATIONS for number in range(ORIENTATIONS))
+"""Twice the angles of strokes, which have no direction."""
+SOFT = 1e-4
+BLANK = 1e-3
+"""Steepness below which a cell shows nothing, if its neighbours are no steeper."""
+
+
+class Cells(nn.Module):
+    """A signature in its frame -> its cells: a small network that is taught by matching them.
+
+    It looks some six cells far, and is the same everywhere, so that there is little to learn a
+    writer by heart with.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(ORIENTATIONS, CHANNELS, 4, stride=2, padding=1)
+        self.blocks = nn.Sequential(*(_Block(CHANNELS) for _ in range(BLOCKS)))
+        self.shown = nn.Conv2d(CHANNELS, KEPT, 1)
+        self.weight = nn.Conv2d(CHANNELS, 1, 1)
+        nn.init.zeros_(self.weight.weight)
+
+    def forward(self, frame: Tensor) -> Tensor:
+        """Signatures in the frame (B, 1, 128, 256), paper 1 and ink -1 -> cells (B, SIZE).
+
+        What the cells show (4, KEPT, *GRID), phase by phase, then how much those that ask count
+        (*GRID): the steepness around them by a learnt factor, the most of a signature 1.
+        """
+        votes = oriented(frame)
+        features = self.blocks(self.stem((votes + SOFT).sqrt()))
+        ink = functional.avg_pool2d(votes, 2).sum(1, keepdim=True)
+        shown = functional.normalize(self.shown(features).float(), dim=1)
+        shown = shown * (functional.max_pool2d(ink, 3, 1, 1) > BLANK)
+        counts = (ink * self.weight(features).float().clamp(-4, 4).exp())[..., ::2, ::2]
+        counts = counts / counts.amax((2, 3), keepdim=True).clamp_min(1e-9)
+        phases = [shown[..., row::2, column::2] for row, column in PHASES]
+        return torch.cat([*phases, counts], 1).flatten(1)
+
+
+class _Block(nn.Module):
+    """A residual block of two convolutions."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, channels)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.share = nn.Parameter(torch.full((channels, 1, 1), 0.2))
+
+    def forward(self, features: Tensor) -> Tensor:
+        changed = self.second(functional.gelu(self.first(self.norm(features))))
+        mixed: Tensor = features + self.share * changed
+        return mixed
+
+
+def oriented(frame: Tensor) -> Tensor:
+    """Signatures (B, 1, H, W) -> how steep each orientation is (B, 8, H / 2, W / 2).
+
+    Of every two by two pixels the mean, after smoothing, so that half a pixel matters little.
+    """
+    frame = functional.pad(frame.float(), [2] * 4, mode="replicate")
+    taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=frame.device) / 16
+    smooth = functional.conv2d(frame, taps.view(1, 1, 1, 5))
+    smooth = functional.conv2d(smooth, taps.view(1, 1, 5, 1))
+    across = functional.pad(smooth[..., 2:] - smooth[..., :-2], (1, 1))
+    down = functional.pad(smooth[..., 2:, :] - smooth[..., :-2, :], (0, 0, 1, 1))
+    steep = (across.square() + down.square() + 1e-12).sqrt()
+    along, beside = (across.square() - down.square()) / steep, 2 * across * down / steep
+    votes = [along * math.cos(turn) + beside * math.sin(turn) for turn in TURNS]
+    return functional.avg_pool2d(functional.relu(torch.cat(votes, 1)), 2)
+
+
+def rounded(cells: Tensor) -> Tensor:
+    """The same to the nearest multiple of `STEP` that a signed byte holds; gradients pass."""
+    steps = (cells / STEP).round().clamp(-127, 127) * STEP
+    return steps.detach() + (cells - cells.detach())
+
+
+def apart(first: Tensor, second: Tensor) -> Tensor:
+    """Distances (N,) in [0, 2] of cells (N, SIZE) to others (N, SIZE); gradients pass.
+
+    One less the likeness (cosine) of each cell that asks to the likest around its place, mean over
+    what counts in either signature.
+    """
+    (shown, counts), (others, count) = _parts(first), _parts(second)
+    found = (likest(shown[:, 0], others) * counts).sum((1, 2))
+    theirs = (likest(others[:, 0], shown) * count).sum((1, 2))
+    return 1 - (found + theirs) / 2
+
+
+def likest(asking: Tensor, asked: Tensor) -> Tensor:
+    """Likeness of cells (N, KEPT, H, W) to the likest around their places: (N, H, W).
+
+    `asked` (N, 4, KEPT, H, W) are all cells of the other signature, by phase. Neighbours shift
+    alike: which shift is best is said by the mean over three by three cells.
+    """
+    beside = functional.pad(asked, [REACH] * 4)  # beyond the frame nothing is alike
+    shifts = _shifts(asking, beside)
+    down, across = (torch.arange(length, device=shifts.device) for length in asking.shape[2:])
+    places = shifts + down[:, None] * beside.shape[4] + across
+    cells = beside.transpose(1, 2).flatten(2)  # (N, KEPT, 4 * height * width)
+    found = cells.gather(2, places.flatten(1)[:, None].expand(-1, KEPT, -1))
+    return (asking.flatten(2) * found).sum(1).view(shifts.shape)
+
+
+@torch.no_grad()
+def _shifts(asking: Tensor, beside: Tensor) -> Tensor:
+    """Where the likest lies, as the step from the first cell of the first phase: (N, H, W)."""
+    rows, columns = asking.shape[2:]
+    height, width = beside.shape[3:]
+    best = asking.new_full((len(asking), rows, columns), -math.inf)
+    shifts = torch.zeros_like(best, dtype=torch.int64)
+    for down, across in product(range(-GIVE, GIVE + 1), repeat=2):
+        phase = PHASES.index((down % 2, across % 2))
+        top, left = REACH + down // 2, REACH + across // 2
+        moved = beside[:, phase, :, top : top + rows, left : left + columns]
+        alike = _three_by_three((asking * moved).sum(1))
+        shifts.masked_fill_(alike > best, (phase * height + top) * width + left)
+        torch.maximum(best, alike, out=best)
+    return shifts
+
+
+def _three_by_three(values: Tensor) -> Tensor:
+    """Sums (N, H, W) of each value and its neighbours; pooling takes ten times as long."""
+    padded = functional.pad(values, [1] * 4)
+    across = padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:]
+    return across[:, :-2] + across[:, 1:-1] + across[:, 2:]
+
+
+def _parts(cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Cells (N, SIZE) -> what they show (N, 4, KEPT, *GRID), and what counts (N, *GRID), of 1."""
+    shown, counts = torch.split(cells.view(len(cells), -1, *GRID), [len(PHASES) * KEPT, 1], dim=1)
+    shown, counts = shown.reshape(len(cells), len(PHASES), KEPT, *GRID), counts[:, 0]
+    return shown, counts / counts.sum((1, 2), keepdim=True).clamp_min(1e-9)

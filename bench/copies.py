@@ -22,6 +22,7 @@ from model.dataset import scan_dataset
 from model.inference import Embedder
 from model.likeness import close, copied, overlap
 from model.preprocess import as_grey
+from model.scoring import distances_to
 from model.specimen import Weight
 
 WRITERS, EACH = 15, 4
@@ -58,7 +59,7 @@ def _looked(files: Sequence[bytes], embedder: Embedder) -> list[Looked]:
 
 def _weight(first: Looked, second: Looked, embedder: Embedder) -> Weight | None:
     """What enrolment would say of the second beside the first."""
-    if not close(float(np.linalg.norm(first[1] - second[1])), embedder.scoring):
+    if not close(float(distances_to(first[1], second[1][None])[0]), embedder.scoring):
         return None
     remark = copied(overlap(first[0], second[0]), "the other")
     return None if remark is None else remark.weight

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from bench.rule import corpora_of, embedded, errors_of, options_of, percent
 from model.arrays import Vectors
 from model.checkpoint import load_checkpoint
+from model.distance import vectors_of
 from model.leakage import common_displacement, lies_off
 from model.lineage import lineage_of
 from model.metrics import roc_auc
@@ -83,10 +84,12 @@ def told(vectors: Vectors, writers: Sequence[Writer], direction: Direction) -> f
 
 
 def without(vectors: Vectors, direction: Direction) -> Vectors:
-    """Unit vectors (N, D) with nothing of one direction (D,)."""
+    """Embeddings (N, D) whose unit vectors have nothing of one direction; their cells stay."""
     axis = direction / np.linalg.norm(direction)
-    left = vectors - np.outer(vectors @ axis, axis)
-    return (left / np.linalg.norm(left, axis=1, keepdims=True)).astype(np.float32)
+    units = vectors_of(vectors)
+    left = units - np.outer(units @ axis, axis)
+    left /= np.linalg.norm(left, axis=1, keepdims=True)
+    return np.concatenate([left, vectors[:, units.shape[1] :]], axis=1).astype(np.float32)
 
 
 if __name__ == "__main__":

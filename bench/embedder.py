@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.measure import Rates, interleaved, ratio
 from model.dataset import Signer
+from model.distance import vectors_of
 from model.engine import Engine, TorchEngine, cores, reference_engine
 from model.inference import Embedder, load_embedder
 from model.precision import has_fast_bf16
@@ -135,7 +136,7 @@ def agreement(checkpoint: Path, writers: Sequence[Signer], far: str | None) -> d
     vectors = {writer.name: _vectors(embedder, writer) for writer in writers}
     cosine, flips, close, verdicts = 1.0, 0, 0, 0
     for exact, fast in vectors.values():
-        cosine = min(cosine, float((exact * fast).sum(axis=1).min()))
+        cosine = min(cosine, float((vectors_of(exact) * vectors_of(fast)).sum(axis=1).min()))
     for writer in writers:
         references = vectors[writer.name][0][:REFERENCES]
         for exact, fast in _questioned(writer, vectors):

@@ -13,7 +13,7 @@ import argparse
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from model.arrays import Vectors
 from model.cache import CachedImages
 from model.checkpoint import Checkpoint, build_model, load_checkpoint
 from model.dataset import Signer, scan_dataset
+from model.distance import has_cells, vectors_of
 from model.inference import choose_device
 from model.lineage import lineage_of
 from model.sampling import Writer, writers_of
@@ -84,10 +85,17 @@ def _table(count: int, parts: Sequence[Part], scoring: Scoring) -> None:
     if not able:
         return
     titles = [writers[0].corpus for _, writers in able]
+    kinds: dict[str, list[Vectors]] = {"": [vectors for vectors, _ in able]}
+    if has_cells(able[0][0]):
+        kinds["without cells: "] = [vectors_of(vectors) for vectors in kinds[""]]
     rows = []
-    for name, rule in _rules(scoring):
-        errors = [errors_of(vectors, writers, count, rule) for vectors, writers in able]
-        rows.append([name, *(percent(*pair) for pair in [*errors, np.mean(errors, axis=0)])])
+    for (kind, embeddings), (name, rule) in product(kinds.items(), _rules(scoring)):
+        errors = [
+            errors_of(vectors, writers, count, rule)
+            for vectors, (_, writers) in zip(embeddings, able, strict=True)
+        ]
+        means = np.mean(errors, axis=0)
+        rows.append([kind + name, *(percent(*pair) for pair in [*errors, means])])
     show.table(
         [show.Column(title="rule"), *(show.Column(title=t, right=True) for t in [*titles, "mean"])],
         rows,

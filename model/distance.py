@@ -21,7 +21,7 @@ WEIGHT = 1.5
 """Of the distance between cells, where that between vectors weighs 1."""
 
 AT_ONCE = 64
-"""Pairs whose cells are compared in one go: more would leave the processor's cache."""
+"""Pairs whose cells are copied in one go."""
 
 Embeddings = TypeVar("Embeddings", NDArray[Any], Tensor)
 

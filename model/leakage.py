@@ -30,7 +30,7 @@ from . import metrics
 from .arrays import Floats, Rows, Vectors
 from .cache import CachedImages
 from .dataset import Signer
-from .distance import of_pairs
+from .distance import of_pairs, vectors_of
 from .preprocess import Preprocessing
 from .sampling import Writer, by_corpus, writers_of
 
@@ -213,11 +213,12 @@ def common_displacement(vectors: NDArray[Any], writers: Sequence[Writer]) -> flo
 
 
 def lies_off(vectors: NDArray[Any], writer: Writer) -> tuple[Floats, Floats]:
-    """How a writer's genuine signatures (n, D) and forgeries (m, D) lie off his genuine ones.
+    """How the vectors of a writer's genuine signatures (n, D) and forgeries lie off the genuine.
 
     Off their mean; for a genuine one off the mean of the others, which takes two.
     """
-    own, forged = (vectors[rows].astype(np.float64) for rows in (writer.genuine, writer.forged))
+    units = vectors_of(vectors)
+    own, forged = (units[rows].astype(np.float64) for rows in (writer.genuine, writer.forged))
     mean = own.mean(0)
     return (own - mean) * len(own) / (len(own) - 1), forged - mean
 

@@ -28,7 +28,11 @@ GIVE = 3
 """Cells by which a stroke may lie elsewhere, up, down and to either side: 12 of 256 pixels."""
 
 REACH = (GIVE + 1) // 2
-"""As far, in steps of two cells."""
+STEPS = 2 * REACH
+"""As far, and how many there are, in steps of two cells: those from -REACH to REACH - 1."""
+
+AT_ONCE = 8
+"""Pairs that are compared in one go: what more take would leave the processor's cache."""
 
 SIZE = (len(PHASES) * KEPT + 1) * GRID[0] * GRID[1]
 """Numbers of one signature: what its cells show, and how much each of those that ask counts."""
@@ -135,7 +139,8 @@ def likest(asking: Tensor, asked: Tensor) -> Tensor:
     alike: which shift is best is said by the mean over three by three cells.
     """
     beside = functional.pad(asked, [REACH] * 4)  # beyond the frame nothing is alike
-    shifts = _shifts(asking, beside)
+    parts = (torch.split(each.detach(), AT_ONCE) for each in (asking, beside))
+    shifts = torch.cat([_shifts(*part) for part in zip(*parts, strict=True)])
     down, across = (torch.arange(length, device=shifts.device) for length in asking.shape[2:])
     places = shifts + down[:, None] * beside.shape[4] + across
     cells = beside.transpose(1, 2).flatten(2)  # (N, KEPT, 4 * height * width)
@@ -143,28 +148,49 @@ def likest(asking: Tensor, asked: Tensor) -> Tensor:
     return (asking.flatten(2) * found).sum(1).view(shifts.shape)
 
 
-@torch.no_grad()
 def _shifts(asking: Tensor, beside: Tensor) -> Tensor:
-    """Where the likest lies, as the step from the first cell of the first phase: (N, H, W)."""
-    rows, columns = asking.shape[2:]
+    """Where the likest lies, counted from the cell that asks, in the first phase: (N, H, W).
+
+    `beside` (N, 4, KEPT, H + 2 REACH, W + 2 REACH). Rows that ask are multiplied with all columns
+    of the rows around them, which is fast, and what lies within reach is read off the diagonals.
+    """
+    count, _, rows, columns = asking.shape
     height, width = beside.shape[3:]
-    best = asking.new_full((len(asking), rows, columns), -math.inf)
-    shifts = torch.zeros_like(best, dtype=torch.int64)
-    for down, across in product(range(-GIVE, GIVE + 1), repeat=2):
-        phase = PHASES.index((down % 2, across % 2))
-        top, left = REACH + down // 2, REACH + across // 2
-        moved = beside[:, phase, :, top : top + rows, left : left + columns]
-        alike = _three_by_three((asking * moved).sum(1))
-        shifts.masked_fill_(alike > best, (phase * height + top) * width + left)
-        torch.maximum(best, alike, out=best)
-    return shifts
+    lined = beside.permute(0, 3, 1, 4, 2).contiguous()  # by row, phase, column
+    line = len(PHASES) * width
+    steps = lined.stride()
+    around = lined.as_strided(
+        (count, rows, STEPS * line, KEPT), (steps[0], steps[1], steps[3], steps[4])
+    )
+    alike = asking.permute(0, 2, 3, 1) @ around.transpose(2, 3)
+    steps = alike.stride()
+    alike = alike.as_strided(
+        (count, rows, columns, STEPS, len(PHASES), STEPS),
+        (steps[0], steps[1], steps[2] + 1, line, width, 1),
+    )
+    reached = _within(asking.device)
+    best = _three_by_three(alike + reached.log()).flatten(3).argmax(3)
+    row, phase, column = torch.unravel_index(best, reached.shape)
+    return (phase * height + row) * width + column
+
+
+def _within(device: torch.device) -> Tensor:
+    """Which cells lie within the give of one that asks, by row, phase and column: 1, others 0."""
+    steps = torch.arange(STEPS, device=device) - REACH
+    near = [(2 * steps + shift).abs() <= GIVE for shift in range(2)]
+    by_phase = [near[row][:, None] & near[column] for row, column in PHASES]
+    return torch.stack(by_phase, 1).float()
 
 
 def _three_by_three(values: Tensor) -> Tensor:
-    """Sums (N, H, W) of each value and its neighbours; pooling takes ten times as long."""
-    padded = functional.pad(values, [1] * 4)
-    across = padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:]
-    return across[:, :-2] + across[:, 1:-1] + across[:, 2:]
+    """Sums (N, H, W, ...) of each and its neighbours; pooling takes ten times as long."""
+    across = values.clone()
+    across[:, :, 1:] += values[:, :, :-1]
+    across[:, :, :-1] += values[:, :, 1:]
+    both = across.clone()
+    both[:, 1:] += across[:, :-1]
+    both[:, :-1] += across[:, 1:]
+    return both
 
 
 def _parts(cells: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """From the distances to a signer's references to one score, and from the score to a verdict."""
 
 import math
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -223,13 +224,29 @@ def places(questioned: Vectors, references: Vectors) -> Places:
     """Compare the cells of (M, D) with those of (N, D), and the latter with each other."""
     shape = len(references), len(questioned)
     rows, others = np.indices(shape).reshape(2, -1)
+    asked = distance.by_place(references, questioned, rows, others).reshape(shape)
+    return Places(asked=asked, among=_among(references))
+
+
+def _among(references: Vectors) -> Floats:
+    """What cells add to the distances of references to each other (N, N), compared once.
+
+    Whoever asks about one signer again and again asks with the same array.
+    """
+    known = _KNOWN.get(id(references))
+    if known is not None and known[0]() is references:
+        return known[1]
     among = np.zeros((len(references),) * 2)
     one, other = np.triu_indices(len(references), k=1)
     among[one, other] = distance.by_place(references, references, one, other)
-    return Places(
-        asked=distance.by_place(references, questioned, rows, others).reshape(shape),
-        among=among + among.T,
-    )
+    among += among.T
+    if distance.has_cells(references):
+        key = id(references)
+        _KNOWN[key] = weakref.ref(references, lambda _: _KNOWN.pop(key, None)), among
+    return among
+
+
+_KNOWN: dict[int, tuple[weakref.ref[Vectors], Floats]] = {}
 
 
 def scores(
@@ -310,7 +327,7 @@ def spread(references: Vectors, by_place: Floats | None = None) -> tuple[float, 
     if count < 2:
         return 0.0, 0
     if by_place is None:
-        by_place = places(references[:0], references).among
+        by_place = _among(references)
     between = _distances(references, references, by_place)
     np.fill_diagonal(between, np.inf)
     return float(between.min(axis=1).mean()), count

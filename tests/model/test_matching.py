@@ -231,3 +231,22 @@ def test_the_loss_of_order_is_what_loops_find():
     assert order_loss(genuine, others, same).item() == pytest.approx(expected, abs=1e-5)
     nobody = torch.zeros_like(same)
     assert order_loss(genuine, others, nobody).isfinite()
+
+
+def test_references_are_compared_with_each_other_once(monkeypatch):
+    references, asked = embeddings(4), embeddings(2, seed=5)
+    compared = []
+    plain = distance.by_place
+
+    def counted(first, second, rows, others):
+        compared.append(len(rows))
+        return plain(first, second, rows, others)
+
+    monkeypatch.setattr(distance, "by_place", counted)
+    first = places(asked, references)
+    again = places(asked, references)
+    assert compared == [8, 6, 8]
+    np.testing.assert_array_equal(first.among, again.among)
+    other = places(asked, references[:3].copy())
+    assert compared == [8, 6, 8, 6, 3]
+    np.testing.assert_allclose(other.among, first.among[:3, :3], atol=1e-7)

@@ -2,9 +2,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from model.matching import SIZE
 from storage import references, signers
 from storage.database import Sessions
-from tests.builders import MODEL_ID, a_reference, an_embedded_reference, digest, unit_vector
+from tests.builders import (
+    MODEL_ID,
+    a_model,
+    a_reference,
+    a_specimen,
+    an_embedded_reference,
+    digest,
+    unit_vector,
+)
 from worker.register import Register
 from worker.transactions import transaction
 
@@ -24,6 +33,26 @@ def test_the_nearest_other_signer_is_found_with_all_their_references(sessions: S
     [other] = register.nearest(unit_vector(0)[None], but="ada")
     assert other is not None
     assert other.signer_id == "bo"
+
+
+def test_a_neighbour_comes_with_cells_and_is_found_without(sessions: Sessions) -> None:
+    register = Register(MODEL_ID, every=0)
+    rng = np.random.default_rng(1)
+    known = {
+        name: np.concatenate([unit_vector(seed), rng.integers(-127, 128, SIZE) / 128])
+        for seed, name in enumerate(("ada", "bo"))
+    }
+    with transaction(sessions) as session:
+        a_model(session)
+        for name, embedding in known.items():
+            offered = [a_specimen(name, vector=embedding.astype(np.float32))]
+            references.enrol(session, name, MODEL_ID, offered)
+        register.catch_up(session)
+    asked = np.concatenate([unit_vector(1), np.zeros(SIZE)]).astype(np.float32)
+    [found] = register.nearest(asked[None], but="zoe")
+    assert found is not None
+    assert found.signer_id == "bo"
+    np.testing.assert_array_equal(found.references, known["bo"].astype(np.float32)[None])
 
 
 def test_with_nobody_else_there_is_no_neighbour(sessions: Sessions) -> None:

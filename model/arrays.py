@@ -10,7 +10,7 @@ Images = NDArray[np.float32]
 """Canvases, (N, 1, H, W)."""
 
 Vector = NDArray[np.float32]
-"""An embedding, (D,), of unit length."""
+"""An embedding, (D,): a vector of unit length, and the cells of a model that has them."""
 
 Vectors = NDArray[np.float32]
 """Embeddings, (N, D)."""

@@ -17,8 +17,8 @@ from .arrays import Floats, Rows, Vectors
 VECTOR = 512
 """Numbers of the vector that is followed by cells."""
 
-WEIGHT = 1.5
-"""Of the distance between cells, where that between vectors weighs 1."""
+WEIGHT = 0.6
+"""Of the distance between cells; that between vectors has the rest."""
 
 AT_ONCE = 64
 """Pairs whose cells are copied in one go."""
@@ -36,18 +36,24 @@ def vectors_of(embeddings: Embeddings) -> Embeddings:
     return embeddings[..., :VECTOR] if has_cells(embeddings) else embeddings
 
 
+def share(embeddings: NDArray[Any] | Tensor) -> float:
+    """Of the distance between vectors in that between embeddings (..., D)."""
+    return 1 - WEIGHT if has_cells(embeddings) else 1.0
+
+
 def between(first: Tensor, second: Tensor) -> Tensor:
-    """Distances (N,) of embeddings (N, D) to others (N, D); gradients pass."""
+    """Distances (N,) in [0, 2] of embeddings (N, D) to others (N, D); gradients pass."""
     vectors: Tensor = torch.linalg.vector_norm(vectors_of(first) - vectors_of(second), dim=1)
-    if has_cells(first):
-        vectors = vectors + WEIGHT * matching.apart(first[:, VECTOR:], second[:, VECTOR:])
-    return vectors
+    if not has_cells(first):
+        return vectors
+    cells = matching.apart(first[:, VECTOR:], second[:, VECTOR:])
+    return share(first) * vectors + WEIGHT * cells
 
 
 def of_pairs(first: Vectors, second: Vectors, rows: Rows, others: Rows) -> Floats:
     """Distances (n,) of some embeddings, `first[rows]`, to `second[others]`."""
-    near, far = vectors_of(first), vectors_of(second)
-    return euclidean(near[rows], far[others]) + by_place(first, second, rows, others)
+    vectors = euclidean(vectors_of(first)[rows], vectors_of(second)[others])
+    return share(first) * vectors + by_place(first, second, rows, others)
 
 
 def euclidean(first: NDArray[Any], second: NDArray[Any]) -> Floats:

@@ -37,7 +37,7 @@ class Engine(Protocol):
     batch: int
 
     def __call__(self, images: Images) -> Vectors:
-        """Inputs (N, 1, H, W) -> unit embeddings (N, D), float32. Raises MemoryError."""
+        """Inputs (N, 1, H, W) -> embeddings (N, D), float32. Raises MemoryError."""
         ...
 
 

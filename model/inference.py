@@ -165,7 +165,7 @@ class Embedder:
         *,
         exact: bool = False,
     ) -> Vectors:
-        """Inputs (N, 1, H, W) -> unit embeddings (N, D), float32; `exact` takes the reference.
+        """Inputs (N, 1, H, W) -> embeddings (N, D), float32; `exact` takes the reference.
 
         Raises MemoryError when the device has no room for so many.
         """
@@ -224,8 +224,8 @@ def compare_images(
 ) -> dict[str, Any]:
     """The seed's helper: {"distance", "threshold", "pred"}, pred 1 for the same signer.
 
-    The distance is Euclidean between unit embeddings, in [0, 2]. A model without a remembered
-    preprocessing gets the seed's own input at `size`. Raises UnreadableImage and its kin.
+    The distance lies in [0, 2]. A model without a remembered preprocessing gets the seed's own
+    input at `size`. Raises UnreadableImage and its kin.
     """
     how = model.preprocessing or Preprocessing(name="seed_grey", height=size, width=size)
     inputs = [

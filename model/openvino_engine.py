@@ -55,7 +55,7 @@ class OpenVinoEngine:
 
     @torch.no_grad()
     def __call__(self, images: Images) -> Vectors:
-        """Inputs (N, 1, H, W) -> unit embeddings (N, D), float32.
+        """Inputs (N, 1, H, W) -> embeddings (N, D), float32.
 
         What is not learnt stays with PyTorch in float32: it is little work, and half a pixel
         matters to it.

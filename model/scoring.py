@@ -270,7 +270,8 @@ def terms(
     allowed = np.full(len(questioned), offset(references, scoring, found.among))
     nearest = np.min(_distances(questioned, references, found.asked), axis=0)
     middle = distance.vectors_of(references).mean(axis=0, dtype=np.float64)
-    centre = distance.euclidean(middle, distance.vectors_of(questioned)) + found.asked.mean(axis=0)
+    centre = distance.euclidean(middle, distance.vectors_of(questioned))
+    centre = distance.share(references) * centre + found.asked.mean(axis=0)
     return {
         "nearest": nearest,
         "centre": 0.0 + scoring.centre_weight * (centre - nearest),
@@ -283,7 +284,7 @@ def _distances(questioned: Vectors, references: Vectors, by_place: Floats) -> Fl
     """Distances (N, M) of N references to M questioned signatures, cells and all."""
     asked, known = distance.vectors_of(questioned), distance.vectors_of(references)
     vectors = np.array([distance.euclidean(vector, asked) for vector in known])
-    return vectors.reshape(by_place.shape) + by_place
+    return distance.share(references) * vectors.reshape(by_place.shape) + by_place
 
 
 def _total(parts: Mapping[str, Floats]) -> Floats:

@@ -147,7 +147,7 @@ def test_a_judgement_takes_vectors_and_cells_together():
     pairs = torch.from_numpy(np.repeat(questioned[None], 3, 0)), torch.from_numpy(references)
     assert found.distances == pytest.approx(distance.between(*pairs).tolist(), abs=1e-5)
     vectors, cells = references[:, :512].astype(float), torch.from_numpy(references[:, 512:])
-    centre = np.linalg.norm(vectors.mean(0) - questioned[:512])
+    centre = (1 - distance.WEIGHT) * np.linalg.norm(vectors.mean(0) - questioned[:512])
     centre += distance.WEIGHT * apart(pairs[0][:, 512:], cells).mean().item()
     assert found.terms["centre"] == pytest.approx(0.5 * (centre - found.distance), abs=1e-5)
     among = [

@@ -31,6 +31,9 @@ REACH = (GIVE + 1) // 2
 STEPS = 2 * REACH
 """As far, and how many there are, in steps of two cells: those from -REACH to REACH - 1."""
 
+OWN = 0.5
+"""Of what a shift is worth to a cell, its own likeness; the rest is its neighbours' and its own."""
+
 AT_ONCE = 8
 """Pairs that are compared in one go: what more take would leave the processor's cache."""
 
@@ -46,7 +49,7 @@ TURNS = tuple(2 * math.pi * number / ORIENTATIONS for number in range(ORIENTATIO
 """Twice the angles of strokes, which have no direction."""
 SOFT = 1e-4
 BLANK = 1e-3
-"""Steepness below which a cell shows nothing, if its neighbours are no steeper."""
+"""Share of ink below which a cell shows nothing, if its neighbours have no more."""
 
 
 class Cells(nn.Module):
@@ -74,7 +77,6 @@ class Cells(nn.Module):
         features = self.blocks(self.stem((votes + SOFT).sqrt()))
         ink = functional.avg_pool2d(votes, 2).sum(1, keepdim=True)
         shown = functional.normalize(self.shown(features).float(), dim=1)
-        shown = shown * (functional.max_pool2d(ink, 3, 1, 1) > BLANK)
         counts = (ink * self.weight(features).float().clamp(-4, 4).exp())[..., ::2, ::2]
         counts = counts / counts.amax((2, 3), keepdim=True).clamp_min(1e-9)
         phases = [shown[..., row::2, column::2] for row, column in PHASES]
@@ -114,6 +116,18 @@ def oriented(frame: Tensor) -> Tensor:
     return functional.avg_pool2d(functional.relu(torch.cat(votes, 1)), 2)
 
 
+def inked(cells: Tensor, frame: Tensor) -> Tensor:
+    """The same (B, SIZE) without what is shown where the frame (B, 1, 128, 256) has no ink around.
+
+    Apart from the network, for whatever runs that in half precision would be of two minds here.
+    """
+    ink = functional.avg_pool2d((1 - frame) / 2, 4)
+    near = (functional.max_pool2d(ink, 3, 1, 1) > BLANK).to(cells.dtype)
+    phases = [near[..., row::2, column::2].expand(-1, KEPT, -1, -1) for row, column in PHASES]
+    kept = torch.cat([*phases, torch.ones_like(phases[0][:, :1])], 1)
+    return cells * kept.flatten(1)
+
+
 def rounded(cells: Tensor) -> Tensor:
     """The same to the nearest multiple of `STEP` that a signed byte holds; gradients pass."""
     steps = (cells / STEP).round().clamp(-127, 127) * STEP
@@ -136,42 +150,38 @@ def likest(asking: Tensor, asked: Tensor) -> Tensor:
     """Likeness of cells (N, KEPT, H, W) to the likest around their places: (N, H, W).
 
     `asked` (N, 4, KEPT, H, W) are all cells of the other signature, by phase. Neighbours shift
-    alike: which shift is best is said by the mean over three by three cells.
+    alike: half of what a shift is worth to a cell is what it is worth to three by three of them.
     """
-    beside = functional.pad(asked, [REACH] * 4)  # beyond the frame nothing is alike
-    parts = (torch.split(each.detach(), AT_ONCE) for each in (asking, beside))
-    shifts = torch.cat([_shifts(*part) for part in zip(*parts, strict=True)])
-    down, across = (torch.arange(length, device=shifts.device) for length in asking.shape[2:])
-    places = shifts + down[:, None] * beside.shape[4] + across
-    cells = beside.transpose(1, 2).flatten(2)  # (N, KEPT, 4 * height * width)
-    found = cells.gather(2, places.flatten(1)[:, None].expand(-1, KEPT, -1))
-    return (asking.flatten(2) * found).sum(1).view(shifts.shape)
+    parts = zip(torch.split(asking, AT_ONCE), torch.split(asked, AT_ONCE), strict=True)
+    return torch.cat([_likest(*part) for part in parts])
 
 
-def _shifts(asking: Tensor, beside: Tensor) -> Tensor:
-    """Where the likest lies, counted from the cell that asks, in the first phase: (N, H, W).
+def _likest(asking: Tensor, asked: Tensor) -> Tensor:
+    alike = _alike(asking, asked) + _within(asking.device).log()
+    worth = OWN * alike + (1 - OWN) / 9 * _three_by_three(alike)
+    return worth.flatten(3).amax(3)
 
-    `beside` (N, 4, KEPT, H + 2 REACH, W + 2 REACH). Rows that ask are multiplied with all columns
-    of the rows around them, which is fast, and what lies within reach is read off the diagonals.
+
+def _alike(asking: Tensor, asked: Tensor) -> Tensor:
+    """Likeness of cells to those around, by row, phase and column: (N, H, W, STEPS, 4, STEPS).
+
+    Rows that ask are multiplied with all columns of the rows around them, which is fast, and what
+    lies around is read off the diagonals.
     """
     count, _, rows, columns = asking.shape
-    height, width = beside.shape[3:]
+    beside = functional.pad(asked, [REACH] * 4)  # beyond the frame nothing is alike
     lined = beside.permute(0, 3, 1, 4, 2).contiguous()  # by row, phase, column
-    line = len(PHASES) * width
-    steps = lined.stride()
+    width = columns + 2 * REACH
+    line, steps = len(PHASES) * width, lined.stride()
     around = lined.as_strided(
         (count, rows, STEPS * line, KEPT), (steps[0], steps[1], steps[3], steps[4])
     )
-    alike = asking.permute(0, 2, 3, 1) @ around.transpose(2, 3)
-    steps = alike.stride()
-    alike = alike.as_strided(
+    found = asking.permute(0, 2, 3, 1) @ around.transpose(2, 3)
+    steps = found.stride()
+    return found.as_strided(
         (count, rows, columns, STEPS, len(PHASES), STEPS),
         (steps[0], steps[1], steps[2] + 1, line, width, 1),
     )
-    reached = _within(asking.device)
-    best = _three_by_three(alike + reached.log()).flatten(3).argmax(3)
-    row, phase, column = torch.unravel_index(best, reached.shape)
-    return (phase * height + row) * width + column
 
 
 def _within(device: torch.device) -> Tensor:

@@ -131,13 +131,12 @@ class SiameseNet(nn.Module):
         parts = [normalize(self.head(features).float(), dim=1)]
         parts += [place(found) for place, found in zip(self.places, maps, strict=True)]
         found = normalize(torch.cat(parts, 1), dim=1)
-        return found if self.cells is None else torch.cat([found, self.cells_of(seen)], 1)
+        return found if self.cells is None else torch.cat([found, self.cells(_frame(seen))], 1)
 
     def cells_of(self, seen: Tensor) -> Tensor:
         """The cells (B, matching.SIZE) of what is seen, for a network with this head."""
-        cells = cast(matching.Cells, self.cells)
-        found: Tensor = cells(pixel_shuffle(seen[:, CHANNELS:], 2))
-        return found
+        cells, frame = cast(matching.Cells, self.cells), _frame(seen)
+        return matching.inked(cells(frame), frame)
 
     def complete(self, learnt: Tensor, images: Tensor, seen: Tensor) -> Tensor:
         """Embeddings from what is learnt, with the classical descriptors where there are any."""
@@ -147,7 +146,8 @@ class SiameseNet(nn.Module):
             whole = normalize(self.reduced(self._joint(learnt, images, seen)), dim=1)
             if self.cells is None:
                 return whole
-            return torch.cat([whole, matching.rounded(learnt[:, self.learnt_size :])], 1)
+            cells = matching.inked(learnt[:, self.learnt_size :], _frame(seen))
+            return torch.cat([whole, matching.rounded(cells)], 1)
 
     def joint(self, images: Tensor) -> Tensor:
         """Images (B, 1, H, W) -> all parts of the embedding at their full size, a unit vector."""
@@ -178,3 +178,8 @@ class SiameseNet(nn.Module):
         """Two batches (B, C, H, W) -> distances (B,) in [0, 2], and both embeddings (B, D)."""
         e1, e2 = self.embed(first), self.embed(second)
         return distance.between(e1, e2), e1, e2
+
+
+def _frame(seen: Tensor) -> Tensor:
+    """The frame (B, 1, 2 H, 2 W) that is seen behind what the backbone is shown (B, 7, H, W)."""
+    return pixel_shuffle(seen[:, CHANNELS:], 2)

@@ -17,7 +17,7 @@ from .arrays import Floats, Rows, Vectors
 VECTOR = 512
 """Numbers of the vector that is followed by cells."""
 
-WEIGHT = 0.6
+WEIGHT = 0.65
 """Of the distance between cells; that between vectors has the rest."""
 
 AT_ONCE = 64

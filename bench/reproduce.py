@@ -29,8 +29,7 @@ SOURCES = {
 }
 """The folders that the shipped model was trained on, and who gives the corpora out."""
 
-RECIPES = ("fine", "cells")
-"""One run goes on from the checkpoint of the one before."""
+RECIPE = "fine"
 SHIPPED = Path("checkpoints/siamese_vision_mamba_tiny.pt")
 CANNOT = 2  # the exit code of `sigctl` for an input that cannot be used
 
@@ -45,13 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         expected = load_checkpoint(options.checkpoint).provenance.get("test", [])
     except CheckpointError as error:
         return _cannot(str(error))
-    reached, start = options.output / options.checkpoint.name, None
-    for recipe in RECIPES:
-        made = reached if recipe == RECIPES[-1] else options.output / f"{recipe}.pt"
-        code = _run(_training(options.data, recipe, made, start, options.extra))
-        if code:
-            return code
-        start = made
+    reached = options.output / options.checkpoint.name
+    code = _run(_training(options.data, reached, options.extra))
+    if code:
+        return code
     code = _run(_evaluation(options.data, reached))  # a report that refuses the model is one too
     _compare(expected, load_checkpoint(reached).provenance["test"])
     return code
@@ -87,17 +83,14 @@ def _run(command: Sequence[str]) -> int:
     return sigctl(command)
 
 
-def _training(
-    data: Path, recipe: str, reached: Path, start: Path | None, extra: Sequence[str]
-) -> list[str]:
+def _training(data: Path, reached: Path, extra: Sequence[str]) -> list[str]:
     home, *others = (str(data / name) for name in SOURCES)
     split = [home, "--test", "0.2", "--validation", "0"]
     for other in others:
         split += ["--also", other]
     run = reached.parent / f"run-{reached.stem}"
     places = ["--output", str(reached), "--run", str(run)]
-    begun = ["--start", str(start)] if start else []
-    return ["train", *split, "--recipe", recipe, *begun, *places, *extra]
+    return ["train", *split, "--recipe", RECIPE, *places, *extra]
 
 
 def _evaluation(data: Path, reached: Path) -> list[str]:

@@ -1,21 +1,24 @@
 """How far two embeddings lie apart: their vectors, and their cells where they have any.
 
-An embedding with cells is the vector, 512 numbers, followed by `matching.SIZE` more; any other is
-a vector alone. Whatever compares embeddings compares them so.
+An embedding with cells is the vector, 512 numbers, followed by them; any other is a vector alone.
+Whatever compares embeddings compares them so. PyTorch is loaded by whoever has cells to compare.
 """
 
-from typing import Any, TypeVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from . import matching
 from .arrays import Floats, Rows, Vectors
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 VECTOR = 512
-"""Numbers of the vector that is followed by cells."""
+CELLS = 16_896
+"""Numbers of the vector that is followed by cells, and of these, which `matching` lays out."""
 
 WEIGHT = 0.65
 """Of the distance between cells; that between vectors has the rest."""
@@ -23,12 +26,12 @@ WEIGHT = 0.65
 AT_ONCE = 64
 """Pairs whose cells are copied in one go."""
 
-Embeddings = TypeVar("Embeddings", NDArray[Any], Tensor)
+Embeddings = TypeVar("Embeddings", NDArray[Any], "Tensor")
 
 
 def has_cells(embeddings: NDArray[Any] | Tensor) -> bool:
     """Whether embeddings (..., D) are more than vectors."""
-    return bool(embeddings.shape[-1] == VECTOR + matching.SIZE)
+    return bool(embeddings.shape[-1] == VECTOR + CELLS)
 
 
 def vectors_of(embeddings: Embeddings) -> Embeddings:
@@ -41,15 +44,6 @@ def share(embeddings: NDArray[Any] | Tensor) -> float:
     return 1 - WEIGHT if has_cells(embeddings) else 1.0
 
 
-def between(first: Tensor, second: Tensor) -> Tensor:
-    """Distances (N,) in [0, 2] of embeddings (N, D) to others (N, D); gradients pass."""
-    vectors: Tensor = torch.linalg.vector_norm(vectors_of(first) - vectors_of(second), dim=1)
-    if not has_cells(first):
-        return vectors
-    cells = matching.apart(first[:, VECTOR:], second[:, VECTOR:])
-    return share(first) * vectors + WEIGHT * cells
-
-
 def of_pairs(first: Vectors, second: Vectors, rows: Rows, others: Rows) -> Floats:
     """Distances (n,) of some embeddings, `first[rows]`, to `second[others]`."""
     vectors = euclidean(vectors_of(first)[rows], vectors_of(second)[others])
@@ -58,15 +52,18 @@ def of_pairs(first: Vectors, second: Vectors, rows: Rows, others: Rows) -> Float
 
 def euclidean(first: NDArray[Any], second: NDArray[Any]) -> Floats:
     """Euclidean distances (N,) of vectors (N, D) or one (D,) to N (N, D), in float64."""
-    difference = first.astype(np.float64) - second.astype(np.float64)
+    difference = first.astype(np.float64) - second  # without a second copy of millions of pairs
     return np.asarray(np.linalg.norm(difference, axis=1))
 
 
-@torch.no_grad()
 def by_place(first: Vectors, second: Vectors, rows: Rows, others: Rows) -> Floats:
     """What cells add to the distances (n,) of `first[rows]` to `second[others]`; 0 without any."""
     if not has_cells(first):
         return np.zeros(len(rows))
+    import torch
+
+    from . import matching
+
     found = np.empty(len(rows))
     for start in range(0, len(rows), AT_ONCE):
         some = slice(start, start + AT_ONCE)
@@ -74,5 +71,6 @@ def by_place(first: Vectors, second: Vectors, rows: Rows, others: Rows) -> Float
             torch.from_numpy(embeddings[places[some], VECTOR:])
             for embeddings, places in ((first, rows), (second, others))
         )
-        found[some] = WEIGHT * matching.apart(one, other).numpy()
+        with torch.no_grad():
+            found[some] = WEIGHT * matching.apart(one, other).numpy()
     return found

@@ -3,7 +3,7 @@
 A vector compares what lies at a place with what lies at the very same place of the other signature,
 but no hand puts a stroke to the same place twice. So a cell of one signature is compared with the
 likest of those around its place in the other, both ways. Every second cell of every second row
-asks, and all are asked: where a stroke lies decides, how many cells say so does not.
+asks, and all are asked: how finely the other is searched matters, and how many ask does not.
 """
 
 import math
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from . import distance
 from .alignment import VIEW
 
 GRID = (VIEW[0] // 4, VIEW[1] // 4)
@@ -37,7 +38,7 @@ OWN = 0.5
 AT_ONCE = 8
 """Pairs that are compared in one go: what more take would leave the processor's cache."""
 
-SIZE = (len(PHASES) * KEPT + 1) * GRID[0] * GRID[1]
+SIZE = distance.CELLS
 """Numbers of one signature: what its cells show, and how much each of those that ask counts."""
 
 STEP = 1 / 128
@@ -132,6 +133,19 @@ def rounded(cells: Tensor) -> Tensor:
     """The same to the nearest multiple of `STEP` that a signed byte holds; gradients pass."""
     steps = (cells / STEP).round().clamp(-127, 127) * STEP
     return steps.detach() + (cells - cells.detach())
+
+
+def between(first: Tensor, second: Tensor) -> Tensor:
+    """Distances (N,) in [0, 2] of embeddings (N, D) to others, with or without cells.
+
+    Those of `model.scoring`, but gradients pass.
+    """
+    one, other = distance.vectors_of(first), distance.vectors_of(second)
+    vectors: Tensor = torch.linalg.vector_norm(one - other, dim=1)
+    if not distance.has_cells(first):
+        return vectors
+    cells = apart(first[:, distance.VECTOR :], second[:, distance.VECTOR :])
+    return distance.share(first) * vectors + distance.WEIGHT * cells
 
 
 def apart(first: Tensor, second: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .arrays import Canvas
-from .distance import between
+from .matching import between
 from .plots import MARK, save
 from .preprocess import as_grey
 from .siamese import SiameseNet

@@ -177,7 +177,7 @@ class SiameseNet(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Two batches (B, C, H, W) -> distances (B,) in [0, 2], and both embeddings (B, D)."""
         e1, e2 = self.embed(first), self.embed(second)
-        return distance.between(e1, e2), e1, e2
+        return matching.between(e1, e2), e1, e2
 
 
 def _frame(seen: Tensor) -> Tensor:

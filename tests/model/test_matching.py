@@ -9,7 +9,19 @@ import torch
 from model import distance
 from model.evaluate import PlacesSeen, with_references
 from model.losses import order_loss
-from model.matching import GIVE, GRID, KEPT, PHASES, SIZE, Cells, apart, inked, likest, rounded
+from model.matching import (
+    GIVE,
+    GRID,
+    KEPT,
+    PHASES,
+    SIZE,
+    Cells,
+    apart,
+    between,
+    inked,
+    likest,
+    rounded,
+)
 from model.sampling import Writer, WriterBatch, pairs_within
 from model.scoring import Scoring, distances_to, judge, places, scores, spread
 from model.siamese import SiameseNet
@@ -154,7 +166,7 @@ def test_a_judgement_takes_vectors_and_cells_together():
     )
     found = judge(questioned, references, rule)
     pairs = torch.from_numpy(np.repeat(questioned[None], 3, 0)), torch.from_numpy(references)
-    assert found.distances == pytest.approx(distance.between(*pairs).tolist(), abs=1e-5)
+    assert found.distances == pytest.approx(between(*pairs).tolist(), abs=1e-5)
     vectors, cells = references[:, :512].astype(float), torch.from_numpy(references[:, 512:])
     centre = (1 - distance.WEIGHT) * np.linalg.norm(vectors.mean(0) - questioned[:512])
     centre += distance.WEIGHT * apart(pairs[0][:, 512:], cells).mean().item()

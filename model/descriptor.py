@@ -28,7 +28,8 @@ def votes_of(images: Tensor) -> Tensor:
     smooth = _smooth(images)
     dx = functional.pad(smooth[..., 2:] - smooth[..., :-2], (1, 1))
     dy = functional.pad(smooth[..., 2:, :] - smooth[..., :-2, :], (0, 0, 1, 1))
-    magnitude = torch.hypot(dx, dy)
+    steep = (dx != 0) | (dy != 0)  # elsewhere the root has no gradient, and would pass NaN
+    magnitude = torch.hypot(torch.where(steep, dx, 1.0), dy) * steep
     position = torch.remainder(torch.atan2(dy, dx) / torch.pi, 1.0) * BINS
     below = position.floor()
     share = position - below  # of the vote that goes to the orientation above

@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from model.engine import specimens
 from model.errors import ModelError
+from model.preprocess import Preprocessing
 from model.saliency import Explained, explain, overlay, saliency_plot, smoothgrad
+from model.siamese import SiameseNet
 
 SHAPE = (32, 64)
 
@@ -44,6 +47,20 @@ def test_a_map_without_noise_is_the_gradient_of_the_distance(canvases):
     found = smoothgrad(LeftHalf(), *canvases, samples=2, noise=0, generator=generator())
     difference = np.abs(questioned - reference)[0, :, :32]  # of |a - b| by a, but for a factor
     np.testing.assert_allclose(found[:, :32], difference / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("head", ["places", "views", "outlines", "cells"])
+def test_every_head_has_a_map(head):
+    """Paper has no gradient, and a root of nothing none either: its map was NaN all over."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        siamese = SiameseNet("test_mambaout", head=head, detail=True).eval()
+        if siamese.views is not None:
+            nn.init.normal_(siamese.views.map)
+    questioned, reference = specimens(Preprocessing(height=128, width=256, detail=True))[:2]
+    found = smoothgrad(siamese, questioned, reference, samples=2, generator=generator())
+    assert np.isfinite(found).all()
+    assert found.max() == 1
 
 
 def test_pixels_that_the_network_does_not_see_move_nothing(canvases):

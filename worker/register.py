@@ -17,12 +17,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from model.arrays import Vectors
-from model.distance import has_cells, vectors_of
+from model.distance import CELLS, VECTOR, has_cells, vectors_of
 from storage import vectors
 from storage.tables import Embedding, Reference, Signer
 
-MOST = 20_000
-"""References kept, the newest: 40 MB of vectors, and 380 of cells where a model gives these."""
+MOST, MOST_WITH_CELLS = 50_000, 20_000
+"""References kept, the newest: 100 MB of vectors, or 40 and 380 of cells for a model with these."""
 EVERY = 10.0
 """Seconds between looks at what other processes have enrolled."""
 CHUNK = 2_000
@@ -84,7 +84,10 @@ class Register:
 
     def _start(self, session: Session) -> int:
         """The reference before the oldest that is wanted."""
-        newest = select(Reference.id).order_by(Reference.id.desc()).offset(self._most).limit(1)
+        of_model = Embedding.model_id == self._model_id
+        dimensions = session.scalar(select(Embedding.dimensions).where(of_model).limit(1))
+        most = min(self._most, MOST_WITH_CELLS) if dimensions == VECTOR + CELLS else self._most
+        newest = select(Reference.id).order_by(Reference.id.desc()).offset(most).limit(1)
         return session.scalar(newest) or 0
 
     def learn(self, reference_id: int, signer_id: str, sha256: str, vector: Vectors) -> None:

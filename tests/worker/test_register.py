@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from model.matching import SIZE
 from storage import references, signers
@@ -53,6 +54,26 @@ def test_a_neighbour_comes_with_cells_and_is_found_without(sessions: Sessions) -
     assert found is not None
     assert found.signer_id == "bo"
     np.testing.assert_array_equal(found.references, known["bo"].astype(np.float32)[None])
+
+
+def test_fewer_are_kept_of_a_model_with_cells(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.register.MOST_WITH_CELLS", 1)
+    with transaction(sessions) as session:
+        for id, dimensions in ((MODEL_ID, 512), (digest("with cells"), 512 + SIZE)):
+            a_model(session, id)
+            for seed, name in enumerate(("ada", "bo")):
+                embedding = np.zeros(dimensions, np.float32)
+                embedding[seed] = 1
+                references.enrol(session, name, id, [a_specimen(name, vector=embedding)])
+        plain, with_cells = (Register(id, every=0) for id in (MODEL_ID, digest("with cells")))
+        plain.catch_up(session)
+        with_cells.catch_up(session)
+    asked = np.zeros((1, 512 + SIZE), np.float32)
+    asked[0, 0] = 1
+    found = plain.nearest(asked[:, :512], but="zoe"), with_cells.nearest(asked, but="zoe")
+    assert [one.signer_id for [one] in found if one is not None] == ["ada", "bo"]
 
 
 def test_with_nobody_else_there_is_no_neighbour(sessions: Sessions) -> None:

@@ -25,9 +25,7 @@ def orientation_histograms(images: Tensor) -> Tensor:
 
 def votes_of(images: Tensor) -> Tensor:
     """Images (B, 1, H, W) -> what each pixel votes for each orientation (B, 9, H, W)."""
-    smooth = _smooth(images)
-    dx = functional.pad(smooth[..., 2:] - smooth[..., :-2], (1, 1))
-    dy = functional.pad(smooth[..., 2:, :] - smooth[..., :-2, :], (0, 0, 1, 1))
+    dx, dy = gradients_of(images)
     steep = (dx != 0) | (dy != 0)  # elsewhere the root has no gradient, and would pass NaN
     magnitude = torch.hypot(torch.where(steep, dx, 1.0), dy) * steep
     position = torch.remainder(torch.atan2(dy, dx) / torch.pi, 1.0) * BINS
@@ -37,6 +35,13 @@ def votes_of(images: Tensor) -> Tensor:
     votes = magnitude.new_zeros(len(images), BINS, *images.shape[2:])
     votes.scatter_(1, below, magnitude * (1 - share))
     return votes.scatter_(1, (below + 1) % BINS, magnitude * share)
+
+
+def gradients_of(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Images (B, 1, H, W) -> how much lighter they get to the right and downwards, smoothed."""
+    smooth = _smooth(images)
+    dx = functional.pad(smooth[..., 2:] - smooth[..., :-2], (1, 1))
+    return dx, functional.pad(smooth[..., 2:, :] - smooth[..., :-2, :], (0, 0, 1, 1))
 
 
 def cells_of(votes: Tensor, cell: int = CELL) -> Tensor:

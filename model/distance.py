@@ -20,6 +20,8 @@ VECTOR = 512
 CELLS = 16_896
 """Numbers of the vector that is followed by cells, and of these, which `matching` lays out."""
 
+WITH_CELLS = VECTOR + CELLS
+
 WEIGHT = 0.65
 """Of the distance between cells; that between vectors has the rest."""
 
@@ -31,7 +33,7 @@ Embeddings = TypeVar("Embeddings", NDArray[Any], "Tensor")
 
 def has_cells(embeddings: NDArray[Any] | Tensor) -> bool:
     """Whether embeddings (..., D) are more than vectors."""
-    return bool(embeddings.shape[-1] == VECTOR + CELLS)
+    return bool(embeddings.shape[-1] == WITH_CELLS)
 
 
 def vectors_of(embeddings: Embeddings) -> Embeddings:

@@ -26,7 +26,7 @@ from . import distance, metrics
 from .arrays import Floats, Rows, Vectors
 from .cache import CachedImages
 from .errors import ModelError
-from .sampling import Writer, genuine_pairs, random_pairs, skilled_pairs
+from .sampling import Writer, each_with_each, genuine_pairs, random_pairs, skilled_pairs
 from .scoring import Places, Scoring, scores
 from .siamese import SiameseNet
 
@@ -254,17 +254,17 @@ class PlacesSeen:
             return None
         one, other = np.triu_indices(len(references), k=1)
         among = np.zeros((len(references),) * 2)
-        low, high = np.sort(references[np.stack([one, other])], axis=0)
-        among[one, other] = self._values(low, high, self._known)
-        rows, others = (each.ravel() for each in np.meshgrid(references, questioned, indexing="ij"))
+        among[one, other] = self._values(references[one], references[other], self._known)
+        rows, others = each_with_each(references, questioned).T
         asked = self._values(rows, others, self._asked).reshape(len(references), -1)
         return Places(asked=asked, among=among + among.T)
 
     def _values(self, rows: Rows, others: Rows, to: Vectors) -> Floats:
         """From rows of the known to others of those or of the asked."""
-        pairs = [
-            (to is self._asked, *pair) for pair in zip(rows.tolist(), others.tolist(), strict=True)
-        ]
+        own = to is self._known
+        if own:  # either way alike
+            rows, others = np.minimum(rows, others), np.maximum(rows, others)
+        pairs = [(own, *pair) for pair in zip(rows.tolist(), others.tolist(), strict=True)]
         new = list({pair for pair in pairs if pair not in self._seen})
         places = np.array([pair[1:] for pair in new], np.intp).reshape(-1, 2)
         found = distance.by_place(self._known, to, places[:, 0], places[:, 1])
@@ -303,9 +303,10 @@ def with_references(
                 "random": _strangers(writers, [other for other in able if other != number], rng),
             }
             chosen = order[:references]
+            enrolled = vectors[chosen]
             for kind, rows in compared.items():
                 by_place = seen.of(chosen, rows)
-                kinds[kind].append(scores(asked[rows], vectors[chosen], scoring, by_place))
+                kinds[kind].append(scores(asked[rows], enrolled, scoring, by_place))
             numbers.append(number)
     claimed = {
         kind: np.repeat(np.array(numbers, np.intp), [len(found) for found in groups])

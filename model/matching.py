@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from . import distance
 from .alignment import VIEW
+from .descriptor import gradients_of
 
 GRID = (VIEW[0] // 4, VIEW[1] // 4)
 """Rows and columns of the cells that ask."""
@@ -105,12 +106,7 @@ def oriented(frame: Tensor) -> Tensor:
 
     Of every two by two pixels the mean, after smoothing, so that half a pixel matters little.
     """
-    frame = functional.pad(frame.float(), [2] * 4, mode="replicate")
-    taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=frame.device) / 16
-    smooth = functional.conv2d(frame, taps.view(1, 1, 1, 5))
-    smooth = functional.conv2d(smooth, taps.view(1, 1, 5, 1))
-    across = functional.pad(smooth[..., 2:] - smooth[..., :-2], (1, 1))
-    down = functional.pad(smooth[..., 2:, :] - smooth[..., :-2, :], (0, 0, 1, 1))
+    across, down = gradients_of(frame.float())
     steep = (across.square() + down.square() + 1e-12).sqrt()
     along, beside = (across.square() - down.square()) / steep, 2 * across * down / steep
     votes = [along * math.cos(turn) + beside * math.sin(turn) for turn in TURNS]

@@ -61,16 +61,22 @@ class Pairs:
 
 def genuine_pairs(writer: Writer) -> NDArray[np.intp]:
     """All pairs of a writer's genuine signatures, (n (n - 1) / 2, 2)."""
-    i, j = np.triu_indices(len(writer.genuine), k=1)
-    return np.stack([writer.genuine[i], writer.genuine[j]], axis=1)
+    return _pairs_among(writer.genuine)
 
 
 def skilled_pairs(writer: Writer) -> NDArray[np.intp]:
     """All pairs of a genuine signature and a forgery of it, (n m, 2)."""
-    return _each_with_each(writer.genuine, writer.forged)
+    return each_with_each(writer.genuine, writer.forged)
 
 
-def _each_with_each(first: Rows, second: Rows) -> NDArray[np.intp]:
+def _pairs_among(rows: Rows) -> NDArray[np.intp]:
+    """Each row with each that comes after it, (n (n - 1) / 2, 2)."""
+    i, j = np.triu_indices(len(rows), k=1)
+    return np.stack([rows[i], rows[j]], axis=1)
+
+
+def each_with_each(first: Rows, second: Rows) -> NDArray[np.intp]:
+    """Each of n rows with each of m others, (n m, 2)."""
     grid = np.meshgrid(first, second, indexing="ij")
     return np.stack([side.ravel() for side in grid], axis=1)
 
@@ -148,9 +154,8 @@ def pairs_within(batch: WriterBatch, *, strangers: int) -> tuple[Pairs, NDArray[
         genuine, forged = (np.flatnonzero(own & which) for which in (batch.genuine, ~batch.genuine))
         others = np.flatnonzero(~own & batch.genuine)
         drawn = rng.choice(others, min(strangers, len(others)), replace=False)
-        first, second = np.triu_indices(len(genuine), k=1)
-        found.append((np.stack([genuine[first], genuine[second]], 1), 1, number))
-        found.append((_each_with_each(genuine, forged), 0, number))
+        found.append((_pairs_among(genuine), 1, number))
+        found.append((each_with_each(genuine, forged), 0, number))
         found.append((np.stack([rng.choice(genuine, len(drawn)), drawn], 1), 0, number))
     counts = [len(pairs) for pairs, _, _ in found]
     rows = np.concatenate([pairs for pairs, _, _ in found])

@@ -233,16 +233,17 @@ def _among(references: Vectors) -> Floats:
 
     Whoever asks about one signer again and again asks with the same array.
     """
-    known = _KNOWN.get(id(references))
+    among = np.zeros((len(references),) * 2)
+    if not distance.has_cells(references):
+        return among
+    key = id(references)
+    known = _KNOWN.get(key)
     if known is not None and known[0]() is references:
         return known[1]
-    among = np.zeros((len(references),) * 2)
     one, other = np.triu_indices(len(references), k=1)
     among[one, other] = distance.by_place(references, references, one, other)
     among += among.T
-    if distance.has_cells(references):
-        key = id(references)
-        _KNOWN[key] = weakref.ref(references, lambda _: _KNOWN.pop(key, None)), among
+    _KNOWN[key] = weakref.ref(references, lambda _: _KNOWN.pop(key, None)), among
     return among
 
 

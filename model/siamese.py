@@ -26,7 +26,7 @@ of them, how the outline turns; and after all of that, cells that are matched.""
 STAGES = {1: 8, 2: 24}
 """Stage of the backbone -> numbers kept of each cell of its map, in the head `places`."""
 
-VIEWS_WEIGHTS = {"views": 1.0, "outlines": 0.7, "cells": 0.7}
+VIEWS_WEIGHTS = {"views": 1.0, "outlines": 0.7}
 """Of the gradient histograms in the embedding, by head, where what is learnt weighs 1."""
 
 
@@ -75,7 +75,7 @@ class SiameseNet(nn.Module):
         self.views: Views | None = None
         self.outlines: Outlines | None = None
         self.reduced: nn.Linear | None = None
-        if head in VIEWS_WEIGHTS:
+        if head not in ("seed", "places"):
             self.add_descriptors(outlines=head != "views")
         self.cells = matching.Cells() if head == "cells" else None
 

@@ -63,25 +63,16 @@ class Whitened(nn.Module):
         weights = [min(1.0, len(corpus) / ENOUGH) for corpus in corpora]
         moments = zip(*(_moments(tables, corpus) for corpus in corpora), strict=True)
         within, mean, square = (_weighed(each, weights) for each in moments)
+        within.diagonal().add_(SHRINKAGE * within.trace() / len(within))
+        root = torch.linalg.cholesky(within)
+        # The directions of the largest variance over all signatures, after whitening.
         total = square - torch.outer(mean, mean)
-        found_map = whitening_map(within, total, self.kept, SHRINKAGE)
+        half = torch.linalg.solve_triangular(root, total, upper=False)
+        both = torch.linalg.solve_triangular(root, half.T, upper=False)
+        directions = torch.linalg.eigh(both).eigenvectors[:, -self.kept :]
+        found_map = torch.linalg.solve_triangular(root.T, directions, upper=True)
         self.map.copy_(found_map)
         self.offset.copy_(mean @ found_map)
-
-
-def whitening_map(within: Tensor, total: Tensor, kept: int, shrinkage: float) -> Tensor:
-    """The map (D, K) that weighs down what varies within a class, by covariances (D, D).
-
-    Of the directions after whitening those of the largest total variance are kept. `within` is
-    drawn towards its mean variance by `shrinkage`, in place.
-    """
-    within.diagonal().add_(shrinkage * within.trace() / len(within))
-    root = torch.linalg.cholesky(within)
-    half = torch.linalg.solve_triangular(root, total, upper=False)
-    both = torch.linalg.solve_triangular(root, half.T, upper=False)
-    directions = torch.linalg.eigh(both).eigenvectors[:, -kept:]
-    found: Tensor = torch.linalg.solve_triangular(root.T, directions, upper=True)
-    return found
 
 
 def _moments(tables: Sequence[Tensor], corpus: Sequence[Writer]) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from model.arrays import Vectors
-from model.distance import CELLS, VECTOR, has_cells, vectors_of
+from model.distance import WITH_CELLS, has_cells, vectors_of
 from storage import vectors
 from storage.tables import Embedding, Reference, Signer
 
@@ -49,7 +49,6 @@ class Register:
         self._count = 0
         self._vectors: Vectors = np.empty((0, 0), np.float32)  # without cells
         self._packed: list[bytes] = []
-        self._dimensions = 0
         self._signers: list[str] = []
         self._rows: dict[str, list[int]] = {}
         self._owners: dict[str, str] = {}
@@ -86,7 +85,7 @@ class Register:
         """The reference before the oldest that is wanted."""
         of_model = Embedding.model_id == self._model_id
         dimensions = session.scalar(select(Embedding.dimensions).where(of_model).limit(1))
-        most = min(self._most, MOST_WITH_CELLS) if dimensions == VECTOR + CELLS else self._most
+        most = min(self._most, MOST_WITH_CELLS) if dimensions == WITH_CELLS else self._most
         newest = select(Reference.id).order_by(Reference.id.desc()).offset(most).limit(1)
         return session.scalar(newest) or 0
 
@@ -107,7 +106,6 @@ class Register:
         self._vectors[self._count] = own
         if has_cells(vector):
             self._packed.append(vectors.pack(vector))
-            self._dimensions = len(vector)
         self._rows.setdefault(signer_id, []).append(self._count)
         self._signers.append(signer_id)
         self._owners.setdefault(sha256, signer_id)
@@ -133,7 +131,7 @@ class Register:
         rows = self._rows[signer_id]
         if not self._packed:
             return Neighbour(signer_id=signer_id, references=self._vectors[rows])
-        whole = [vectors.unpack(self._packed[row], self._dimensions) for row in rows]
+        whole = [vectors.unpack(self._packed[row], WITH_CELLS) for row in rows]
         return Neighbour(signer_id=signer_id, references=np.stack(whole))
 
 

@@ -8,6 +8,7 @@ asks, and all are asked: how finely the other is searched matters, and how many 
 
 import math
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +27,15 @@ PHASES = tuple(product(range(2), repeat=2))
 KEPT = 8
 """Numbers that say what a cell shows: a unit vector, or zeros where there is no ink around."""
 
-GIVE = 3
-"""Cells by which a stroke may lie elsewhere, up, down and to either side: 12 of 256 pixels."""
+GIVE = 5
+"""Cells by which a stroke may lie elsewhere, up, down and to either side: 20 of 256 pixels."""
 
 REACH = (GIVE + 1) // 2
 STEPS = 2 * REACH
 """As far, and how many there are, in steps of two cells: those from -REACH to REACH - 1."""
+
+PRICE = 0.004
+"""Of a shift by one cell; by more it grows with the square."""
 
 OWN = 0.5
 """Of what a shift is worth to a cell, its own likeness; the rest is its neighbours' and its own."""
@@ -162,14 +166,72 @@ def likest(asking: Tensor, asked: Tensor) -> Tensor:
     `asked` (N, 4, KEPT, H, W) are all cells of the other signature, by phase. Neighbours shift
     alike: half of what a shift is worth to a cell is what it is worth to three by three of them.
     """
-    parts = zip(torch.split(asking, AT_ONCE), torch.split(asked, AT_ONCE), strict=True)
-    return torch.cat([_likest(*part) for part in parts])
+    worth: Tensor = _Likest.apply(asking, asked)  # type: ignore[no-untyped-call]
+    return worth
 
 
-def _likest(asking: Tensor, asked: Tensor) -> Tensor:
-    alike = _alike(asking, asked) + _within(asking.device).log()
-    worth = OWN * alike + (1 - OWN) / 9 * _three_by_three(alike)
-    return worth.flatten(3).amax(3)
+class _Likest(torch.autograd.Function):
+    """The gradient is that of the shifts that were found, without what all others were worth."""
+
+    @staticmethod
+    def forward(ctx: Any, asking: Tensor, asked: Tensor) -> Tensor:
+        parts = zip(torch.split(asking, AT_ONCE), torch.split(asked, AT_ONCE), strict=True)
+        worth, shifts = zip(*(_likest(*part) for part in parts), strict=True)
+        ctx.save_for_backward(asking, asked, torch.cat(shifts))
+        return torch.cat(worth)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        asking, asked, shifts = ctx.saved_tensors
+        with torch.enable_grad():
+            leaves = asking.detach().requires_grad_(), asked.detach().requires_grad_()
+            found = (leaves[0].permute(0, 2, 3, 1) * _found(leaves[1], shifts, gradient)).sum()
+            asking_gradient, asked_gradient = torch.autograd.grad(found, leaves)
+        return asking_gradient, asked_gradient
+
+
+def _likest(asking: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+    """What the best shift is worth (N, H, W), and which of (STEPS, 4, STEPS) it is."""
+    alike = _alike(asking, asked)
+    worth = OWN * alike + (1 - OWN) / 9 * _three_by_three(alike) - _price(asking.device)
+    best, shifts = worth.flatten(3).max(3)
+    return best, shifts
+
+
+def _found(asked: Tensor, shifts: Tensor, weights: Tensor) -> Tensor:
+    """Sums (N, H, W, KEPT) of the cells that cells were compared with, by their own shift and by
+    their neighbours'; `weights` (N, H, W) are those of the cells whose shifts they are.
+    """
+    count, rows, columns = shifts.shape
+    across = len(PHASES) * STEPS
+    # Rows and columns of the finer grid, and how far off the found ones lie.
+    down = 2 * (shifts // across - REACH) + shifts % across // (2 * STEPS)
+    right = 2 * (shifts % STEPS - REACH) + shifts // STEPS % 2
+    there, shares = [], []
+    for row, column in product((-1, 0, 1), repeat=2):
+        rolled = [_rolled(map_, row, column) for map_ in (down, right, weights)]
+        y = 2 * torch.arange(rows, device=shifts.device)[:, None] + rolled[0]
+        x = 2 * torch.arange(columns, device=shifts.device) + rolled[1]
+        outside = (y < 0) | (y >= 2 * rows) | (x < 0) | (x >= 2 * columns)
+        there.append((y.clamp(0, 2 * rows - 1) * 2 * columns) + x.clamp(0, 2 * columns - 1))
+        share = OWN * (row == column == 0) + (1 - OWN) / 9
+        shares.append(rolled[2] * share * ~outside)
+    signatures = torch.arange(count, device=shifts.device)[:, None, None, None]
+    places = torch.stack(there, 3) + signatures * 4 * rows * columns
+    fine = asked.view(count, 2, 2, KEPT, rows, columns).permute(0, 4, 1, 5, 2, 3)
+    sums = functional.embedding_bag(
+        places.flatten(0, 2),
+        fine.reshape(-1, KEPT),
+        mode="sum",
+        per_sample_weights=torch.stack(shares, 3).flatten(0, 2),
+    )
+    return sums.view(count, rows, columns, KEPT)
+
+
+def _rolled(values: Tensor, row: int, column: int) -> Tensor:
+    """Of each cell (N, H, W) the value of the one so many rows above and columns to the left."""
+    moved = functional.pad(values, (1, 1, 1, 1))
+    return moved[:, 1 - row : values.shape[1] + 1 - row, 1 - column : values.shape[2] + 1 - column]
 
 
 def _alike(asking: Tensor, asked: Tensor) -> Tensor:
@@ -194,12 +256,15 @@ def _alike(asking: Tensor, asked: Tensor) -> Tensor:
     )
 
 
-def _within(device: torch.device) -> Tensor:
-    """Which cells lie within the give of one that asks, by row, phase and column: 1, others 0."""
-    steps = torch.arange(STEPS, device=device) - REACH
-    near = [(2 * steps + shift).abs() <= GIVE for shift in range(2)]
-    by_phase = [near[row][:, None] & near[column] for row, column in PHASES]
-    return torch.stack(by_phase, 1).float()
+def _price(device: torch.device) -> Tensor:
+    """What a shift costs, by row, phase and column (STEPS, 4, STEPS); too far a one everything."""
+    steps = 2 * (torch.arange(STEPS, device=device) - REACH)
+    by_phase = []
+    for row, column in PHASES:
+        down, right = (steps + row)[:, None], (steps + column)[None]
+        far = torch.maximum(down.abs(), right.abs()) > GIVE
+        by_phase.append((PRICE * (down.square() + right.square())).masked_fill(far, torch.inf))
+    return torch.stack(by_phase, 1)
 
 
 def _three_by_three(values: Tensor) -> Tensor:

@@ -38,8 +38,8 @@ from .siamese import EMBEDDING_SIZE, SiameseNet
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-STRANGERS = 6
-"""Of other writers, whom each writer of a batch is held against."""
+STRANGERS = 8
+"""Signatures of others that each writer of a batch is held against."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ class Objective:
             for batch, inputs in self._changed(batches):
                 with mixed_precision(self.device):
                     cells = model.cells_of(model.see(inputs))
-                pairs, whose = pairs_within(batch, strangers=STRANGERS)
+                pairs, whose = pairs_within(batch, self.part.writers, strangers=STRANGERS)
                 apart = matching.apart(cells[pairs.first], cells[pairs.second])
                 same = pairs.same == 1
                 beside = torch.from_numpy(whose[same][:, None] == whose[~same][None])

@@ -141,19 +141,24 @@ class WriterBatch:
         return np.array(drawn, np.intp)
 
 
-def pairs_within(batch: WriterBatch, *, strangers: int) -> tuple[Pairs, NDArray[np.int64]]:
+def pairs_within(
+    batch: WriterBatch, writers: Sequence[Writer], *, strangers: int
+) -> tuple[Pairs, NDArray[np.int64]]:
     """What can be held against each other in a batch, as places in it, and whose each pair is (n,).
 
     Of each writer all genuine pairs, each genuine signature with each forgery, and some pairs with
-    a genuine signature of others.
+    a genuine signature of others, who write the same script as far as the batch has any: another
+    one's signature is easily told.
     """
     rng = np.random.default_rng(batch.seed)
+    corpora = np.array([writers[number].corpus for number in batch.writers])
     found: list[tuple[NDArray[np.intp], int, np.int64]] = []
     for number in np.unique(batch.writers):
         own = batch.writers == number
         genuine, forged = (np.flatnonzero(own & which) for which in (batch.genuine, ~batch.genuine))
-        others = np.flatnonzero(~own & batch.genuine)
-        drawn = rng.choice(others, min(strangers, len(others)), replace=False)
+        others = rng.permutation(np.flatnonzero(~own & batch.genuine))
+        elsewhere = corpora[others] != writers[number].corpus
+        drawn = others[np.argsort(elsewhere, kind="stable")][:strangers]
         found.append((_pairs_among(genuine), 1, number))
         found.append((each_with_each(genuine, forged), 0, number))
         found.append((np.stack([rng.choice(genuine, len(drawn)), drawn], 1), 0, number))

@@ -220,12 +220,16 @@ def test_what_was_compared_once_is_not_compared_again(monkeypatch):
 
 def test_pairs_of_a_batch_are_genuine_forged_and_strangers():
     batch = WriterBatch(
-        rows=np.arange(7),
-        writers=np.array([0, 0, 0, 0, 1, 1, 1]),
-        genuine=np.array([True, True, True, False, True, True, False]),
+        rows=np.arange(9),
+        writers=np.array([0, 0, 0, 0, 1, 1, 1, 2, 2]),
+        genuine=np.array([True, True, True, False, True, True, False, True, True]),
         seed=5,
     )
-    pairs, whose = pairs_within(batch, strangers=2)
+    writers = [
+        Writer(name=name, corpus=corpus, genuine=batch.rows[:0], forged=batch.rows[:0])
+        for name, corpus in (("ada", "one"), ("bo", "one"), ("cy", "other"))
+    ]
+    pairs, whose = pairs_within(batch, writers, strangers=2)
     of = [
         (int(whose[n]), int(pairs.same[n]), (int(pairs.first[n]), int(pairs.second[n])))
         for n in range(len(pairs))

@@ -14,6 +14,7 @@ from model.matching import (
     GRID,
     KEPT,
     PHASES,
+    PRICE,
     SIZE,
     Cells,
     apart,
@@ -58,29 +59,41 @@ def embeddings(count, seed=1):
 
 
 def by_hand(first, second):
-    """The distance of one signature's cells to another's, by loops over cells and shifts."""
+    """The distance of one signature's cells to another's, by loops over shifts and neighbours."""
     total = 0.0
     for (one, counts), (other, _) in ((first, second), (second, first)):
-        padded = torch.zeros(ROWS + 2 * GIVE, COLUMNS + 2 * GIVE, KEPT)
-        padded[GIVE:-GIVE, GIVE:-GIVE] = other
-        shifts = list(product(range(2 * GIVE + 1), repeat=2))
-        alike = torch.zeros(*GRID, len(shifts))
-        for row, column in product(range(GRID[0]), range(GRID[1])):
-            for number, (down, across) in enumerate(shifts):
-                beside = padded[2 * row + down, 2 * column + across]
-                alike[row, column, number] = one[2 * row, 2 * column] @ beside
-        for row, column in product(range(GRID[0]), range(GRID[1])):
-            around = alike[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
-            best = (0.5 * alike[row, column] + 0.5 * around.sum((0, 1)) / 9).max()
-            total += float(counts[row, column] / counts.sum() * (1 - best) / 2)
+        padded = torch.nn.functional.pad(other, (0, 0, GIVE, GIVE, GIVE, GIVE))
+        worth = []
+        for down, across in product(range(2 * GIVE + 1), repeat=2):
+            beside = padded[down : down + ROWS : 2, across : across + COLUMNS : 2]
+            alike = torch.nn.functional.pad((one[::2, ::2] * beside).sum(-1), (1, 1, 1, 1))
+            around = sum(
+                alike[row : row + GRID[0], column : column + GRID[1]]
+                for row, column in product(range(3), repeat=2)
+            )
+            price = PRICE * ((down - GIVE) ** 2 + (across - GIVE) ** 2)
+            worth.append(0.5 * alike[1:-1, 1:-1] + 0.5 * around / 9 - price)
+        best = torch.stack(worth).amax(0)
+        total = total + (counts / counts.sum() * (1 - best)).sum() / 2
     return total
 
 
-def test_a_distance_is_what_loops_over_cells_find():
+def test_a_distance_is_what_loops_find():
     cells = made_up(2)
     (grids, counts) = laid_out(cells)
     expected = by_hand((grids[0], counts[0]), (grids[1], counts[1]))
-    assert apart(cells[:1], cells[1:]).item() == pytest.approx(expected, abs=1e-5)
+    assert apart(cells[:1], cells[1:]).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_so_is_its_gradient():
+    cells = made_up(4).requires_grad_()
+    (apart(cells[:2], cells[2:]) * torch.tensor([1.0, -2.0])).sum().backward()
+    found, cells.grad = cells.grad.clone(), None
+    (grids, counts) = laid_out(cells)
+    each = [by_hand((grids[n], counts[n]), (grids[n + 2], counts[n + 2])) for n in range(2)]
+    (each[0] - 2 * each[1]).backward()
+    assert found.abs().max() > 1e-4
+    torch.testing.assert_close(found, cells.grad)
 
 
 def test_it_is_symmetric_and_least_to_oneself():
@@ -99,8 +112,8 @@ def test_a_stroke_is_found_again_within_its_give(by, found_again):
     asked = torch.stack(
         [moved[:, row::2, column::2].permute(0, 3, 1, 2) for row, column in PHASES], 1
     )
-    alone = found_again * (0.5 + 0.5 / 9)  # nothing beside it shifts with it
-    assert likest(asking, asked)[0, 5, 10].item() == pytest.approx(alone)
+    worth = 0.5 + 0.5 / 9 - PRICE * 2 * by**2  # nothing beside it shifts with it
+    assert likest(asking, asked)[0, 5, 10].item() == pytest.approx(found_again * worth)
 
 
 def test_numbers_are_steps_that_a_byte_holds_and_gradients_pass():

@@ -39,8 +39,9 @@ class Scoring:
         - spread_weight * spread - cohort_weight * cohort
 
     `nearest` is the distance to the nearest reference and `centre` that to the mean of all of
-    them: what imitates one specimen well is still not where the signer usually is. `spread` is how
-    far the signer's references lie from their nearest fellows on average, drawn towards
+    them: what imitates one specimen well is still not where the signer usually is. Cells have no
+    mean: theirs is the mean distance, less half of the mean between the references. `spread` is
+    how far the signer's references lie from their nearest fellows on average, drawn towards
     `population_spread` as if `prior` more references had shown that value: a signer who varies
     much is allowed more. `cohort` is the mean distance of the questioned signature to the
     `cohort_nearest` nearest of the embeddings `cohort` (K, D), genuine signatures of writers who
@@ -272,7 +273,8 @@ def terms(
     nearest = np.min(_distances(questioned, references, found.asked), axis=0)
     middle = distance.vectors_of(references).mean(axis=0, dtype=np.float64)
     centre = distance.euclidean(middle, distance.vectors_of(questioned))
-    centre = distance.share(references) * centre + found.asked.mean(axis=0)
+    # So it is for points whose squared distances theirs are.
+    centre = distance.share(references) * centre + found.asked.mean(axis=0) - found.among.mean() / 2
     return {
         "nearest": nearest,
         "centre": 0.0 + scoring.centre_weight * (centre - nearest),

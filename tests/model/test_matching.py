@@ -183,6 +183,10 @@ def test_a_judgement_takes_vectors_and_cells_together():
     vectors, cells = references[:, :512].astype(float), torch.from_numpy(references[:, 512:])
     centre = (1 - distance.WEIGHT) * np.linalg.norm(vectors.mean(0) - questioned[:512])
     centre += distance.WEIGHT * apart(pairs[0][:, 512:], cells).mean().item()
+    between_them = np.mean(
+        [apart(cells, cells[[n] * 3]).numpy() * (np.arange(3) != n) for n in range(3)]
+    )
+    centre -= distance.WEIGHT * between_them / 2
     assert found.terms["centre"] == pytest.approx(0.5 * (centre - found.distance), abs=1e-5)
     among = [
         distances_to(one, np.delete(references, n, 0)).min() for n, one in enumerate(references)

@@ -12,6 +12,7 @@ from .curves import Line, Outcome
 from .evaluate import KINDS, Measured
 from .examination import DEVELOPMENT, LEAKY, Examination
 from .leakage import PROBE_FAILS, PROBE_WARNS
+from .rates import percent, rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +129,7 @@ def _input_alone(auc: float, eer: float) -> str:
         return "Not measurable."
     return (
         f"The input alone, without any model, tells forged from genuine with AUC {auc:.3f} "
-        f"(EER {100 * eer:.1f} %). Above {PROBE_WARNS:.2f} of the input a model can learn the "
+        f"(EER {percent(eer)}). Above {PROBE_WARNS:.2f} of the input a model can learn the "
         f"scan; above {PROBE_FAILS:.2f} it most likely does."
     )
 
@@ -300,16 +301,6 @@ def _files(found: Examination) -> list[str]:
         *map(page.paragraph, found.remarks),
         *(page.listing(f"{title}: {len(all_)}", all_) for title, all_ in lists.items() if all_),
     ]
-
-
-def percent(share: float) -> str:
-    """A rate in per cent; a dash where there was nothing to count."""
-    return rate(share) if math.isnan(share) else f"{rate(share)} %"
-
-
-def rate(share: float) -> str:
-    """The same without the sign, where the head of a table has it."""
-    return "-" if math.isnan(share) else f"{100 * share:.1f}"
 
 
 def interval(row: Mapping[str, Any], kind: str) -> str:

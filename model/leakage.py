@@ -32,6 +32,7 @@ from .cache import CachedImages
 from .dataset import Signer
 from .distance import of_pairs, vectors_of
 from .preprocess import Preprocessing
+from .rates import percent
 from .sampling import Writer, by_corpus, writers_of
 
 PROBE_WARNS, PROBE_FAILS = 0.75, 0.85
@@ -328,7 +329,7 @@ def _probe_finding(gates: Gates) -> Finding:
         gate="probe",
         verdict=verdict,
         sentence=f"One embedding without a reference tells forged from genuine with AUC {auc:.3f} "
-        f"(EER {100 * eer:.1f} %); at most {PROBE_WARNS:.2f} passes, above {PROBE_FAILS:.2f}"
+        f"(EER {percent(eer)}); at most {PROBE_WARNS:.2f} passes, above {PROBE_FAILS:.2f}"
         " fails.",
     )
 
@@ -355,7 +356,7 @@ def _random_finding(gates: Gates) -> Finding:
     return Finding(
         gate="random",
         verdict="failed" if leaks else "passed",
-        sentence=f"EER {100 * skilled:.1f} % against skilled and {100 * random:.1f} % against "
+        sentence=f"EER {percent(skilled)} against skilled and {percent(random)} against "
         f"random forgeries; skilled below half of a random EER above {100 * RANDOM_FLOOR:.0f} %"
         " fails.",
     )

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import metrics
+from .rates import percent
 
 ByWriter = tuple[Sequence[ArrayLike], Sequence[ArrayLike]]
 """Genuine and forged distances, a list for each writer."""
@@ -56,9 +57,9 @@ class Difference:
         1:1, skilled: 15.0 % -> 12.0 % (-5.0 to -1.0 points)
         """
         return (
-            f"{self.protocol}, {self.kind}: {self.active:.1%} -> {self.candidate:.1%}"
+            f"{self.protocol}, {self.kind}: {percent(self.active)} -> {percent(self.candidate)}"
             f" ({100 * self.low:+.1f} to {100 * self.high:+.1f} points)"
-        ).replace("%", " %")
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from . import page, plots
-from .chapters import chapter, number, percent, pieces
+from .chapters import chapter, number, pieces
 from .checkpoint import Checkpoint
 from .examination import LEAKY, Examination, deciding, refused
 from .files import write_atomically
+from .rates import percent
 
 TITLE = "Signature verification: evaluation"
 READING = (

@@ -13,6 +13,7 @@ from typing import Any
 
 from .comparison import FORGERIES, Comparison
 from .flips import Flips
+from .rates import percent
 
 FEW = 10
 """Documents that people called genuine, or forged, below which nothing is said of the labels."""
@@ -115,7 +116,7 @@ def _few_flips(flips: Flips | None, max_flips: float) -> Condition:
     sentence = (
         f"Of {len(flips.changes)} decisions replayed, {len(flips.flipped)} flip, of which"
         f" {len(flips.corrected)} towards what people found out; the others are"
-        f" {100 * flips.doubtful:.1f} %, and {100 * max_flips:.1f} % may be."
+        f" {percent(flips.doubtful)}, and {percent(max_flips)} may be."
     )
     return Condition(name="flips", met=flips.doubtful <= max_flips, sentence=sentence)
 

@@ -19,6 +19,7 @@ from .errors import TrainingError
 from .files import write_atomically
 from .objectives import Objective, Part
 from .precision import depthwise_in_float32, mixed_precision
+from .rates import percent
 from .recipes import Recipe
 from .siamese import SiameseNet
 
@@ -250,6 +251,6 @@ class Trainer:
 
 def _errors_sentence(scores: evaluate.Scores) -> str:
     return (
-        f"1:1 EER on development writers {100 * scores.eer('skilled'):.1f} % skilled,"
-        f" {100 * scores.eer('random'):.1f} % random"
+        f"1:1 EER on development writers {percent(scores.eer('skilled'))} skilled,"
+        f" {percent(scores.eer('random'))} random"
     )

@@ -9,6 +9,7 @@ from functools import reduce
 from typing import TypeVar
 
 from model.calibration import GENUINE_TAIL
+from model.rates import percent
 from storage.tables import ERROR, REJECT
 from worker.cells import BIN, DISTANCE, INK_SHARE, LONG_SIDE, STROKE_WIDTH, Cell, at
 from worker.drift import ALL, Track
@@ -171,7 +172,7 @@ def _before(found: Finding) -> str:
 
 
 def _percent(hits: int, total: int) -> str:
-    return f"{100 * hits / total if total else 0:.1f} %"
+    return percent(hits / total if total else 0.0)
 
 
 def _points(cell: Cell) -> str:

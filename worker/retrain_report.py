@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model import page as html
-from model.chapters import percent
 from model.plots import training_plot
+from model.rates import percent
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from model import evaluate, page
-from model.chapters import percent, verdict
+from model.chapters import verdict
 from model.checkpoint import Checkpoint
 from model.errors import FileNotWritten
 from model.examination import DEVELOPMENT, Examination, deciding, refused
 from model.findings import Copies
 from model.leakage import Gates
 from model.preprocess import Preprocessing
+from model.rates import percent
 from model.report import write_report
 from model.scoring import Scoring
 from tests.model.writers import people

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from model.rates import percent
 from worker.cli import opening, show
 from worker.cli.exits import CommandError
 from worker.cli.options import Json
@@ -65,7 +66,7 @@ def compare(
     if not total:
         show.say(f"Model {show.short(chosen)} has not been shown a job yet.")
         return
-    show.table(COUNTS, [(*pair, n, f"{n / total:.1%}") for pair, n in sorted(counts.items())])
+    show.table(COUNTS, [(*pair, n, percent(n / total)) for pair, n in sorted(counts.items())])
     if flips:
         show.table(
             FLIPS,

@@ -113,6 +113,7 @@ def _sum_up(report: EnrolReport, reports: Sequence[ImageReport]) -> None:
 def _look_ahead(report: EnrolReport, runtime: Runtime) -> None:
     """How well the references agree, what errors to expect, and whether more are needed."""
     from model.expectation import expectation, wanted
+    from model.rates import percent
 
     if not report.references:
         return
@@ -123,13 +124,13 @@ def _look_ahead(report: EnrolReport, runtime: Runtime) -> None:
     if rates := expectation(provenance, report.references, point):
         show.say(
             f"With {_references(rates.measured)} the model was measured to err in"
-            f" {rates.skilled_eer:.1%} of comparisons with imitations and in"
-            f" {rates.random_eer:.1%} of those with other people's signatures."
+            f" {percent(rates.skilled_eer)} of comparisons with imitations and in"
+            f" {percent(rates.random_eer)} of those with other people's signatures."
         )
         if rates.forged is not None and rates.genuine is not None:
             show.say(
-                f"At the operating point {rates.point} it accepted {rates.forged:.1%} of imitations"
-                f" and {rates.genuine:.1%} of genuine signatures at once."
+                f"At the operating point {rates.point} it accepted {percent(rates.forged)} of"
+                f" imitations and {percent(rates.genuine)} of genuine signatures at once."
             )
     number = wanted(provenance, report.references)
     show.say(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from model.rates import percent
 from worker.cli import opening, show
 from worker.cli import training_runs as remotely
 from worker.cli.exits import CommandError, Exit
@@ -230,8 +231,8 @@ def _tell(found: Retrained) -> None:
             (
                 one.protocol,
                 one.kind,
-                f"{100 * one.active:.1f} %",
-                f"{100 * one.candidate:.1f} %",
+                percent(one.active),
+                percent(one.candidate),
                 f"{100 * one.low:+.1f} to {100 * one.high:+.1f}",
                 "better" if one.better else "worse" if one.worse else "",
             )

@@ -178,7 +178,7 @@ def _show_gates(gates: dict[str, Any]) -> None:
 
 
 def _show_seed_table(rows: list[dict[str, Any]]) -> None:
-    from model.chapters import percent
+    from model.rates import percent
 
     rates = ("acc", "f1", "roc_auc", "pr_auc", "far", "frr", "eer", "far_random")
     names = ("part", "writers", "pairs", "threshold", *rates)

@@ -153,10 +153,10 @@ def test_what_the_checkpoint_was_measured_to_do_is_said(
 ) -> None:
     done = sigctl("enroll", "ada", specimens)
     assert (
-        "With 1 reference the model was measured to err in 14.0% of comparisons with imitations and"
-        " in 2.0% of those with other people's signatures." in done.text
+        "With 1 reference the model was measured to err in 14.0 % of comparisons with imitations"
+        " and in 2.0 % of those with other people's signatures." in done.text
     )
-    assert "At the operating point 1% it accepted 3.0% of imitations and 70.0% of" in done.text
+    assert "At the operating point 1% it accepted 3.0 % of imitations and 70.0 % of" in done.text
     assert "More references are needed: at best 5 or more." in done.text
     found = sigctl("enroll", "ada", specimens, "--json").json
     assert found["expected"]["measured"] == 1

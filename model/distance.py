@@ -25,6 +25,9 @@ WITH_CELLS = VECTOR + CELLS
 WEIGHT = 0.65
 """Of the distance between cells; that between vectors has the rest."""
 
+FAR = 0.3
+"""Of cells that lie this far apart and farther it is only known that they are not alike."""
+
 AT_ONCE = 64
 """Pairs whose cells are copied in one go."""
 
@@ -74,5 +77,5 @@ def by_place(first: Vectors, second: Vectors, rows: Rows, others: Rows) -> Float
             for embeddings, places in ((first, rows), (second, others))
         )
         with torch.no_grad():
-            found[some] = WEIGHT * matching.apart(one, other).numpy()
+            found[some] = matching.added(one, other).numpy()
     return found

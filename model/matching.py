@@ -144,8 +144,13 @@ def between(first: Tensor, second: Tensor) -> Tensor:
     vectors: Tensor = torch.linalg.vector_norm(one - other, dim=1)
     if not distance.has_cells(first):
         return vectors
-    cells = apart(first[:, distance.VECTOR :], second[:, distance.VECTOR :])
-    return distance.share(first) * vectors + distance.WEIGHT * cells
+    cells = added(first[:, distance.VECTOR :], second[:, distance.VECTOR :])
+    return distance.share(first) * vectors + cells
+
+
+def added(first: Tensor, second: Tensor) -> Tensor:
+    """What cells (N, SIZE) and others add to the distances (N,) of their embeddings."""
+    return distance.WEIGHT * apart(first, second).clamp(max=distance.FAR)
 
 
 def apart(first: Tensor, second: Tensor) -> Tensor:

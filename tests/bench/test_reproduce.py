@@ -62,16 +62,17 @@ def test_make_hands_the_folder_on():
 
 @pytest.fixture
 def small(monkeypatch):
-    """The shipped recipe, on a network and a canvas that train within seconds."""
-    shipped = RECIPES[reproduce.RECIPE]
-    recipe = replace(
-        shipped,
-        backbone="test_mambaout",
-        preprocessing=replace(shipped.preprocessing, height=32, width=64),
-        epochs=1,
-        steps=2,
-    )
-    monkeypatch.setitem(RECIPES, reproduce.RECIPE, recipe)
+    """The shipped recipes, on a network and a canvas that train within seconds."""
+    for name in set(reproduce.RECIPES):
+        shipped = RECIPES[name]
+        recipe = replace(
+            shipped,
+            backbone="test_mambaout",
+            preprocessing=replace(shipped.preprocessing, height=128, width=256),
+            epochs=1,
+            steps=2,
+        )
+        monkeypatch.setitem(RECIPES, name, recipe)
 
 
 @pytest.mark.long
@@ -82,7 +83,8 @@ def test_the_figures_stand_beside_those_of_the_shipped_checkpoint(
     monkeypatch.chdir(tmp_path)
     common = ["--data", str(data), "--", "--allow-leaky"]
     shipped = tmp_path / "shipped.pt"
-    assert reproduce._run(reproduce._training(data, shipped, ["--allow-leaky", "--seed", "5"])) == 0
+    command = reproduce._training(data, "fine", shipped, None, ["--allow-leaky", "--seed", "5"])
+    assert reproduce._run(command) == 0
     before = shipped.read_bytes()
     capsys.readouterr()
     code = reproduce.main(["--checkpoint", str(shipped), *common])
@@ -90,7 +92,7 @@ def test_the_figures_stand_beside_those_of_the_shipped_checkpoint(
     assert code in (0, 1)  # 1: two steps teach too little for the gates
     assert shipped.read_bytes() == before
     reached = load_checkpoint(tmp_path / "runs/reproduced/shipped.pt")
-    assert reached.head == "views"
+    assert reached.head == "cells"
     assert {name.split("/")[0] for name in reached.provenance["train_writers"]} == set(
         reproduce.SOURCES
     )

@@ -35,8 +35,10 @@ def generator(seed=1):
 
 
 def made_up(count, seed=1):
-    """Cells (count, SIZE) of unit length that count at random."""
-    shown = torch.randn(count, len(PHASES), KEPT, *GRID, generator=generator(seed))
+    """Cells (count, SIZE) of unit length that count at random, somewhat alike."""
+    shape = len(PHASES), KEPT, *GRID
+    shown = torch.randn(shape, generator=generator(0))
+    shown = shown + 0.4 * torch.randn(count, *shape, generator=generator(seed))
     shown = torch.nn.functional.normalize(shown, dim=2)
     counts = torch.rand(count, *GRID, generator=generator(seed))
     return rounded(torch.cat([shown.flatten(1), counts.flatten(1)], 1))
@@ -114,6 +116,15 @@ def test_a_stroke_is_found_again_within_its_give(by, found_again):
     )
     worth = 0.5 + 0.5 / 9 - PRICE * 2 * by**2  # nothing beside it shifts with it
     assert likest(asking, asked)[0, 5, 10].item() == pytest.approx(found_again * worth)
+
+
+def test_cells_that_lie_far_apart_say_no_more_than_that():
+    near, far = embeddings(2), embeddings(2)
+    far[1, 512:] = -far[1, 512:]  # nothing alike, and nothing counts less
+    far[1, -GRID[0] * GRID[1] :] = near[1, -GRID[0] * GRID[1] :]
+    rows = np.array([0]), np.array([1])
+    assert 0 < distance.by_place(near, near, *rows)[0] < distance.WEIGHT * distance.FAR
+    assert distance.by_place(far, far, *rows)[0] == pytest.approx(distance.WEIGHT * distance.FAR)
 
 
 def test_numbers_are_steps_that_a_byte_holds_and_gradients_pass():

@@ -11,7 +11,7 @@ import pytest
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import TrainingError
 from model.preprocess import Preprocessing
-from model.recipes import FINE, WRITERS, refined
+from model.recipes import CELLS, WRITERS, refined
 from worker.learning import recipe_of
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "siamese_vision_mamba_tiny.pt"
@@ -26,7 +26,7 @@ def seed(tiny_checkpoint: Path) -> Checkpoint:
 def test_the_shipped_model_is_followed_by_its_own_recipe() -> None:
     shipped = load_checkpoint(SHIPPED)
     recipe = recipe_of(shipped, 123)
-    assert recipe == FINE
+    assert recipe == CELLS
     assert recipe.preprocessing == shipped.preprocessing
 
 

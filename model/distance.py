@@ -25,7 +25,7 @@ WITH_CELLS = VECTOR + CELLS
 WEIGHT = 0.65
 """Of the distance between cells; that between vectors has the rest."""
 
-FAR = 0.3
+FAR = 0.32
 """Of cells that lie this far apart and farther it is only known that they are not alike."""
 
 AT_ONCE = 64

@@ -273,7 +273,7 @@ def terms(
     nearest = np.min(_distances(questioned, references, found.asked), axis=0)
     middle = distance.vectors_of(references).mean(axis=0, dtype=np.float64)
     centre = distance.euclidean(middle, distance.vectors_of(questioned))
-    # So it is for points whose squared distances theirs are.
+    # Less half: so it is for points whose squared distances those of cells are.
     centre = distance.share(references) * centre + found.asked.mean(axis=0) - found.among.mean() / 2
     return {
         "nearest": nearest,

@@ -7,6 +7,7 @@ asks, and all are asked: how finely the other is searched matters, and how many 
 """
 
 import math
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -40,7 +41,7 @@ PRICE = 0.004
 OWN = 0.5
 """Of what a shift is worth to a cell, its own likeness; the rest is its neighbours' and its own."""
 
-AT_ONCE = 8
+AT_ONCE = 2
 """Pairs that are compared in one go: what more take would leave the processor's cache."""
 
 SIZE = distance.CELLS
@@ -198,8 +199,8 @@ class _Likest(torch.autograd.Function):
 def _likest(asking: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
     """What the best shift is worth (N, H, W), and which of (STEPS, 4, STEPS) it is."""
     alike = _alike(asking, asked)
-    worth = OWN * alike + (1 - OWN) / 9 * _three_by_three(alike) - _price(asking.device)
-    best, shifts = worth.flatten(3).max(3)
+    worth = _three_by_three(alike).mul_((1 - OWN) / 9).add_(alike, alpha=OWN)
+    best, shifts = worth.sub_(_price(asking.device)).flatten(3).max(3)
     return best, shifts
 
 
@@ -261,6 +262,7 @@ def _alike(asking: Tensor, asked: Tensor) -> Tensor:
     )
 
 
+@cache
 def _price(device: torch.device) -> Tensor:
     """What a shift costs, by row, phase and column (STEPS, 4, STEPS); too far a one everything."""
     steps = 2 * (torch.arange(STEPS, device=device) - REACH)
@@ -274,7 +276,7 @@ def _price(device: torch.device) -> Tensor:
 
 def _three_by_three(values: Tensor) -> Tensor:
     """Sums (N, H, W, ...) of each and its neighbours; pooling takes ten times as long."""
-    across = values.clone()
+    across = values.clone(memory_format=torch.contiguous_format)
     across[:, :, 1:] += values[:, :, :-1]
     across[:, :, :-1] += values[:, :, 1:]
     both = across.clone()

@@ -17,6 +17,7 @@ from typing import Any
 
 from model.checkpoint import load_checkpoint
 from model.errors import CheckpointError
+from model.rates import percent
 from worker.cli import show
 from worker.cli.main import main as sigctl
 
@@ -124,7 +125,7 @@ def _compare(expected: Sequence[Mapping[str, Any]], reached: Sequence[Mapping[st
 
 
 def _percent(rate: float | None) -> str:
-    return "-" if rate is None or rate != rate else f"{100 * rate:.1f} %"
+    return "-" if rate is None else percent(rate)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from model.rates import percent
 from worker.cli import manifest as many
 from worker.cli import offering, opening, places, show
 from worker.cli.exits import CommandError, Exit
@@ -113,7 +114,6 @@ def _sum_up(report: EnrolReport, reports: Sequence[ImageReport]) -> None:
 def _look_ahead(report: EnrolReport, runtime: Runtime) -> None:
     """How well the references agree, what errors to expect, and whether more are needed."""
     from model.expectation import expectation, wanted
-    from model.rates import percent
 
     if not report.references:
         return

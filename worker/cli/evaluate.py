@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from model.rates import percent, rate
 from worker.cli import show
 from worker.cli.exits import CommandError
 from worker.cli.options import DEFAULT_CACHE, Cache, Json
@@ -187,7 +188,6 @@ def _show_one(found: Examination) -> None:
 def show_rows(rows: Sequence[dict[str, Any]], title: str) -> None:
     """Print the figures of each protocol, rates in per cent."""
     from model.chapters import interval, number
-    from model.rates import rate
 
     names = ("EER skilled", "95 %", "EER random", "threshold", "FRR", "FAR skilled", "FAR random")
     show.table(
@@ -212,7 +212,6 @@ def show_rows(rows: Sequence[dict[str, Any]], title: str) -> None:
 
 def _show_operating_points(rows: Sequence[dict[str, Any]]) -> None:
     from model.evaluate import KINDS
-    from model.rates import rate
 
     points = [(row["protocol"], *item) for row in rows for item in row["operating_points"].items()]
     if not points:
@@ -244,7 +243,6 @@ def _show_gates(found: Examination, title: str) -> None:
 
 def _show_side_by_side(examinations: Sequence[Examination]) -> None:
     from model.examination import DEVELOPMENT
-    from model.rates import percent
 
     protocols = dict.fromkeys(row["protocol"] for found in examinations for row in found.rows)
     show.table(

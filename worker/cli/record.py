@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from model.rates import percent
 from worker.cli import show
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def ink(decision: Decision | Outcome) -> str | None:
     if decision.ink is None:
         return None
     width, share, side = (decision.ink[name] for name in ("stroke_width", "ink_share", "long_side"))
-    return f"strokes {width:.1f} px wide, {100 * share:.1f} % of a box {side:,} px long"
+    return f"strokes {width:.1f} px wide, {percent(share)} of a box {side:,} px long"
 
 
 def reason(decision: Decision | Outcome) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from model.rates import percent
 from worker.cli import show
 from worker.cli.evaluate import show_rows
 from worker.cli.options import DEFAULT_CACHE, Cache
@@ -178,7 +179,6 @@ def _show_gates(gates: dict[str, Any]) -> None:
 
 
 def _show_seed_table(rows: list[dict[str, Any]]) -> None:
-    from model.rates import percent
 
     rates = ("acc", "f1", "roc_auc", "pr_auc", "far", "frr", "eer", "far_random")
     names = ("part", "writers", "pairs", "threshold", *rates)

@@ -41,8 +41,11 @@ PRICE = 0.004
 OWN = 0.5
 """Of what a shift is worth to a cell, its own likeness; the rest is its neighbours' and its own."""
 
-AT_ONCE = 2
-"""Pairs that are compared in one go: what more take would leave the processor's cache."""
+EACH = (1 - OWN) / 9
+"""Of what it is worth, the likeness of each of three by three cells."""
+
+AT_ONCE = 8
+"""Pairs that are compared in one go: more take as long each, and leave the processor's cache."""
 
 SIZE = distance.CELLS
 """Numbers of one signature: what its cells show, and how much each of those that ask counts."""
@@ -182,9 +185,11 @@ class _Likest(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, asking: Tensor, asked: Tensor) -> Tensor:
         parts = zip(torch.split(asking, AT_ONCE), torch.split(asked, AT_ONCE), strict=True)
-        worth, shifts = zip(*(_likest(*part) for part in parts), strict=True)
+        if not any(ctx.needs_input_grad):
+            return torch.cat([_worth(*part).amax(1) for part in parts])
+        best, shifts = zip(*(_worth(*part).max(1) for part in parts), strict=True)
         ctx.save_for_backward(asking, asked, torch.cat(shifts))
-        return torch.cat(worth)
+        return torch.cat(best)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -194,14 +199,6 @@ class _Likest(torch.autograd.Function):
             found = (leaves[0].permute(0, 2, 3, 1) * _found(leaves[1], shifts, gradient)).sum()
             asking_gradient, asked_gradient = torch.autograd.grad(found, leaves)
         return asking_gradient, asked_gradient
-
-
-def _likest(asking: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
-    """What the best shift is worth (N, H, W), and which of (STEPS, 4, STEPS) it is."""
-    alike = _alike(asking, asked)
-    worth = _three_by_three(alike).mul_((1 - OWN) / 9).add_(alike, alpha=OWN)
-    best, shifts = worth.sub_(_price(asking.device)).flatten(3).max(3)
-    return best, shifts
 
 
 def _found(asked: Tensor, shifts: Tensor, weights: Tensor) -> Tensor:
@@ -220,7 +217,7 @@ def _found(asked: Tensor, shifts: Tensor, weights: Tensor) -> Tensor:
         x = 2 * torch.arange(columns, device=shifts.device) + rolled[1]
         outside = (y < 0) | (y >= 2 * rows) | (x < 0) | (x >= 2 * columns)
         there.append((y.clamp(0, 2 * rows - 1) * 2 * columns) + x.clamp(0, 2 * columns - 1))
-        share = OWN * (row == column == 0) + (1 - OWN) / 9
+        share = OWN * (row == column == 0) + EACH
         shares.append(rolled[2] * share * ~outside)
     signatures = torch.arange(count, device=shifts.device)[:, None, None, None]
     places = torch.stack(there, 3) + signatures * 4 * rows * columns
@@ -240,49 +237,44 @@ def _rolled(values: Tensor, row: int, column: int) -> Tensor:
     return moved[:, 1 - row : values.shape[1] + 1 - row, 1 - column : values.shape[2] + 1 - column]
 
 
-def _alike(asking: Tensor, asked: Tensor) -> Tensor:
-    """Likeness of cells to those around, by row, phase and column: (N, H, W, STEPS, 4, STEPS).
+def _worth(asking: Tensor, asked: Tensor) -> Tensor:
+    """What shifts, by row, phase and column, are worth to cells: (N, STEPS * 4 * STEPS, H, W).
 
-    Rows that ask are multiplied with all columns of the rows around them, which is fast, and what
-    lies around is read off the diagonals.
+    Rows are made as long as those of the other signature with a margin on both sides: a shift is a
+    step along all of them, one after the other. In the margins nothing is alike to anything.
     """
     count, _, rows, columns = asking.shape
-    beside = functional.pad(asked, [REACH] * 4)  # beyond the frame nothing is alike
-    lined = beside.permute(0, 3, 1, 4, 2).contiguous()  # by row, phase, column
-    width = columns + 2 * REACH
-    line, steps = len(PHASES) * width, lined.stride()
-    around = lined.as_strided(
-        (count, rows, STEPS * line, KEPT), (steps[0], steps[1], steps[3], steps[4])
+    line = columns + 2 * REACH
+    asked = functional.pad(asked, [REACH] * 4)
+    asking = functional.pad(asking * EACH, (0, 2 * REACH)).view(count, KEPT, 1, 1, 1, rows * line)
+    signature, phase, number, _, _ = asked.stride()
+    shifted = asked.as_strided(
+        (KEPT, count, STEPS, len(PHASES), STEPS, rows * line),
+        (number, signature, line, phase, 1, 1),
     )
-    found = asking.permute(0, 2, 3, 1) @ around.transpose(2, 3)
-    steps = found.stride()
-    return found.as_strided(
-        (count, rows, columns, STEPS, len(PHASES), STEPS),
-        (steps[0], steps[1], steps[2] + 1, line, width, 1),
-    )
+    alike = asking.new_zeros(shifted.shape[1:])
+    for there, here in zip(shifted, asking.unbind(1), strict=True):
+        alike.addcmul_(there, here)
+    alike = alike.flatten(1, 3)
+    across = alike.clone()
+    across[..., 1:] += alike[..., :-1]
+    across[..., :-1] += alike[..., 1:]
+    worth = alike.mul_(OWN / EACH).add_(across).sub_(_price(asking.device))
+    worth[..., line:] += across[..., :-line]
+    worth[..., :-line] += across[..., line:]
+    return worth.view(*worth.shape[:2], rows, line)[..., :columns]
 
 
 @cache
 def _price(device: torch.device) -> Tensor:
-    """What a shift costs, by row, phase and column (STEPS, 4, STEPS); too far a one everything."""
+    """What a shift costs, by row, phase and column (STEPS * 4 * STEPS, 1); too far a one all."""
     steps = 2 * (torch.arange(STEPS, device=device) - REACH)
     by_phase = []
     for row, column in PHASES:
         down, right = (steps + row)[:, None], (steps + column)[None]
         far = torch.maximum(down.abs(), right.abs()) > GIVE
         by_phase.append((PRICE * (down.square() + right.square())).masked_fill(far, torch.inf))
-    return torch.stack(by_phase, 1)
-
-
-def _three_by_three(values: Tensor) -> Tensor:
-    """Sums (N, H, W, ...) of each and its neighbours; pooling takes ten times as long."""
-    across = values.clone(memory_format=torch.contiguous_format)
-    across[:, :, 1:] += values[:, :, :-1]
-    across[:, :, :-1] += values[:, :, 1:]
-    both = across.clone()
-    both[:, 1:] += across[:, :-1]
-    both[:, :-1] += across[:, 1:]
-    return both
+    return torch.stack(by_phase, 1).view(-1, 1)
 
 
 def _parts(cells: Tensor) -> tuple[Tensor, Tensor]:

@@ -117,8 +117,8 @@ def oriented(frame: Tensor) -> Tensor:
     across, down = gradients_of(frame.float())
     steep = (across.square() + down.square() + 1e-12).sqrt()
     along, beside = (across.square() - down.square()) / steep, 2 * across * down / steep
-    votes = [along * math.cos(turn) + beside * math.sin(turn) for turn in TURNS]
-    return functional.avg_pool2d(functional.relu(torch.cat(votes, 1)), 2)
+    turns = along.new_tensor([[math.cos(turn), math.sin(turn)] for turn in TURNS])[..., None, None]
+    return functional.avg_pool2d(functional.relu(along * turns[:, 0] + beside * turns[:, 1]), 2)
 
 
 def inked(cells: Tensor, frame: Tensor) -> Tensor:

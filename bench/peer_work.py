@@ -20,6 +20,7 @@ from model.engine import Engine, TorchEngine
 from model.inference import load_embedder
 from model.precision import has_fast_bf16
 from model.scoring import judge
+from storage.vectors import unpack
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS peer_decisions (
@@ -67,7 +68,7 @@ class Verifier:
     def decide(self, job: str, signer: str, vector: np.ndarray) -> str:
         """Compare with the references in the database and write one row."""
         rows = self._database.execute(REFERENCES, (signer,)).fetchall()
-        known = np.stack([np.frombuffer(row[0], "<f4") for row in rows])
+        known = np.stack([unpack(row[0], len(vector)) for row in rows])
         found = judge(vector, known, self._embedder.scoring, far="1%")
         self._database.execute(
             "INSERT INTO peer_decisions VALUES (%s, %s, %s, %s, %s)",

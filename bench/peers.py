@@ -28,6 +28,7 @@ LITSERVE = "litserve==0.2.19"
 CLIENTS = 24  # requests under way at a time
 HOME = Path(".cache/peers")
 START_SECONDS = 120
+STANDSTILL_SECONDS = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +105,15 @@ def _await(database: psycopg.Connection, prefix: str, count: int) -> tuple[float
     """When the first and the last of these were decided, once all are."""
     query = """SELECT count(*), extract(epoch FROM min(decided_at))::float,
         extract(epoch FROM max(decided_at))::float FROM peer_decisions WHERE job LIKE %s"""
-    while True:
+    decided, since = 0, time.monotonic()
+    while time.monotonic() - since < STANDSTILL_SECONDS:
         row = database.execute(query, (f"{prefix}-%",)).fetchone()
         if row is not None and row[0] >= count:
             return row[1], row[2]
+        if row is not None and row[0] > decided:
+            decided, since = row[0], time.monotonic()
         time.sleep(0.2)
+    sys.exit(f"The peer stands still: it has decided {decided} of {count} documents.")
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from model.dataset import Signer, Split, scan_dataset
 from model.files import write_atomically
 from model.inference import choose_device
 from model.promotion import finish
-from model.recipes import PLACES, WRITERS, Recipe
+from model.recipes import CELLS, FINE, PLACES, WRITERS, Recipe
 from model.train import Reporter, Trainer
 from storage import labels, models
 from worker import client
@@ -100,6 +100,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-flips", type=float, default=0.05)
     parser.add_argument("--from-scratch", action="store_true", help="retrain from random weights")
     parser.add_argument("--places", action="store_true", help="a second stage with descriptors")
+    parser.add_argument("--cells", action="store_true", help="with descriptors, then with cells")
     parser.add_argument("--seed", type=int, default=7, help="of who arrives, and of the shuffling")
     parser.add_argument("--device", default="auto")
     return parser.parse_args(arguments)
@@ -164,6 +165,11 @@ def _recipes(options: argparse.Namespace) -> list[Recipe]:
         "generated": 0,
         "ema": 0.99,
     }
+    if options.cells:
+        few |= {"writers_per_batch": PLACES.writers_per_batch, "descriptor_steps": 0}
+        rate = PLACES.learning_rate
+        fine = replace(FINE, **{**few, "learning_rate": rate, "descriptor_steps": options.steps})
+        return [fine, replace(CELLS, **{**few, "epochs": options.epochs})]
     stages = [replace(WRITERS, **few, descriptor_epochs=1), replace(PLACES, **few)]
     return stages[: 2 if options.places else 1]
 

@@ -28,6 +28,9 @@ WEIGHT = 0.65
 FAR = 0.32
 """Of cells that lie this far apart and farther it is only known that they are not alike."""
 
+MOST = WEIGHT * FAR
+"""What cells can add to a distance."""
+
 AT_ONCE = 64
 """Pairs whose cells are copied in one go."""
 

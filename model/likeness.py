@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from .arrays import Canvas, Vectors
-from .scoring import Scoring, scores
+from .scoring import Places, Scoring, scores, scores_at_least
 from .specimen import Remark, Weight
 
 CLOSE = 0.5
@@ -65,11 +65,16 @@ def copied(shared: float, other: str) -> Remark | None:
     )
 
 
-def far(vector: Vectors, fellows: Vectors, scoring: Scoring) -> Remark | None:
-    """Whether a specimen (D,) would be rejected as the signer's, by its fellows (N, D)."""
+def far(
+    vector: Vectors, fellows: Vectors, scoring: Scoring, by_place: Places | None = None
+) -> Remark | None:
+    """Whether a specimen (D,) would be rejected as the signer's, by its fellows (N, D).
+
+    `by_place` is what `scoring.places` finds for them, where that is known.
+    """
     if not len(fellows):
         return None
-    score = float(scores(vector[None], fellows, scoring)[0])
+    score = float(scores(vector[None], fellows, scoring, by_place)[0])
     _, reject = scoring.band(len(fellows), _point(scoring))
     if score < reject:
         return None
@@ -98,8 +103,9 @@ def near(
     if point is None:
         return None
     accept, _ = scoring.band(len(theirs), point)
-    if float(scores(vector[None], theirs, scoring)[0]) >= accept:
-        return None
+    for asked in (scores_at_least, scores):  # nearly all are far off by the first
+        if float(asked(vector[None], theirs, scoring)[0]) >= accept:
+            return None
     far_as_well = is_far()
     return Remark(
         code="near_another",

@@ -223,10 +223,24 @@ class Places:
 
 def places(questioned: Vectors, references: Vectors) -> Places:
     """Compare the cells of (M, D) with those of (N, D), and the latter with each other."""
+    return Places(asked=_asked(questioned, references), among=_among(references))
+
+
+def places_of_one(references: Vectors, number: int) -> Places:
+    """The same of one of (N, D) and all others.
+
+    Whoever asks about one after the other with the same array has all compared but once.
+    """
+    others = np.arange(len(references)) != number
+    among = _among(references)[others]
+    return Places(asked=among[:, [number]], among=among[:, others])
+
+
+def _asked(questioned: Vectors, references: Vectors) -> Floats:
+    """What cells add to the distances (N, M) of references to questioned signatures."""
     shape = len(references), len(questioned)
     rows, others = np.indices(shape).reshape(2, -1)
-    asked = distance.by_place(references, questioned, rows, others).reshape(shape)
-    return Places(asked=asked, among=_among(references))
+    return distance.by_place(references, questioned, rows, others).reshape(shape)
 
 
 def _among(references: Vectors) -> Floats:
@@ -260,6 +274,19 @@ def scores(
     not a finite number.
     """
     return _total(terms(questioned, references, scoring, by_place))
+
+
+def scores_at_least(questioned: Vectors, references: Vectors, scoring: Scoring) -> Floats:
+    """Numbers (M,) that `scores` are not below, without comparing references with each other.
+
+    The farther these lie apart the lower the scores, and there is a most that cells can add.
+    """
+    if min(scoring.centre_weight, scoring.spread_weight) < 0:
+        return scores(questioned, references, scoring)
+    count = len(references)
+    most = distance.MOST * (1 - np.eye(count)) * distance.has_cells(references)
+    by_place = Places(asked=_asked(questioned, references), among=most)
+    return scores(questioned, references, scoring, by_place)
 
 
 def terms(
@@ -304,6 +331,12 @@ def distances_to(questioned: Vectors, references: Vectors) -> Floats:
     """
     rows = np.arange(len(references))
     return distance.of_pairs(references, questioned[None], rows, np.zeros_like(rows))
+
+
+def distances_at_least(questioned: Vectors, references: Vectors) -> Floats:
+    """Numbers (N,) that these distances are not below, by the vectors alone."""
+    vectors = distance.vectors_of(references), distance.vectors_of(questioned)
+    return distance.share(references) * distance.euclidean(*vectors)
 
 
 def cohort_distances(questioned: Vectors, scoring: Scoring) -> Floats:

@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from model.arrays import Vector
 from model.errors import ModelError
 from model.expectation import Consistency, consistency
@@ -129,7 +127,7 @@ def enroll(
         references=count,
         re_embedded=len(unseen),
         lost=lost,
-        consistency=_consistency(inspection.vectors, embedder),
+        consistency=consistency(inspection.vectors, embedder.scoring),
         dry_run=dry_run,
     )
 
@@ -140,10 +138,6 @@ def _with_distance(item: Examined, inspection: Inspection) -> Examined:
         return item
     far = inspection.far(item.sha256)
     return item if far is None else replace(item, remarks=(*item.remarks, far))
-
-
-def _consistency(found: Sequence[Vector], embedder: Embedder) -> Consistency | None:
-    return consistency(np.stack(found), embedder.scoring) if found else None
 
 
 def _written(

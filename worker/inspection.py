@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from model import likeness
-from model.arrays import Canvas, Vector
-from model.scoring import Scoring, distances_to
+from model.arrays import Canvas, Vector, Vectors
+from model.scoring import Scoring, distances_at_least, distances_to, places_of_one
 from model.specimen import Measures, Remark, Weight, remarks
 from worker.register import Neighbour, Register
 
@@ -45,16 +45,25 @@ class Inspection:
         self._fellows = list(fellows)
         self._scoring = scoring
         self._register = register
+        self._stacked: Vectors | None = None
 
     @property
-    def vectors(self) -> list[Vector]:
-        """Embeddings of all specimens of the signer, those accepted so far among them."""
-        return [fellow.vector for fellow in self._fellows]
+    def vectors(self) -> Vectors:
+        """Embeddings (N, D) of all specimens of the signer, those accepted so far among them.
+
+        The same array until another is accepted, so that its rows are compared with each other
+        once; (0, 0) without any.
+        """
+        if self._stacked is None:
+            found = [fellow.vector for fellow in self._fellows]
+            self._stacked = np.stack(found) if found else np.empty((0, 0), np.float32)
+        return self._stacked
 
     def accept(self, fellow: Fellow) -> None:
         """From now on the specimen is one of the signer's."""
         if fellow.sha256 not in {known.sha256 for known in self._fellows}:
             self._fellows.append(fellow)
+            self._stacked = None
 
     def neighbours(self, offered: Sequence[Vector]) -> list[Neighbour | None]:
         """The nearest other signer of each of some embeddings, in one look at the register."""
@@ -86,9 +95,11 @@ class Inspection:
 
     def far(self, sha256: str) -> Remark | None:
         """Whether an accepted specimen is far from all the others of the signer."""
-        [own] = [known.vector for known in self._fellows if known.sha256 == sha256]
-        others = [known.vector for known in self._fellows if known.sha256 != sha256]
-        return likeness.far(own, _stacked(others, own), self._scoring)
+        vectors = self.vectors
+        [number] = [n for n, known in enumerate(self._fellows) if known.sha256 == sha256]
+        by_place = places_of_one(vectors, number)
+        others = np.delete(vectors, number, axis=0)
+        return likeness.far(vectors[number], others, self._scoring, by_place)
 
     def _same_file(self, sha256: str) -> Remark | None:
         owner = self._register and self._register.owner(sha256, but=self._signer_id)
@@ -104,9 +115,11 @@ class Inspection:
         """The remark about the closest of those that may be the same."""
         if not self._fellows:
             return None
-        distances = distances_to(specimen.vector, np.stack(self.vectors))
-        for place in np.argsort(distances):
-            if not likeness.close(float(distances[place]), self._scoring):
+        least = distances_at_least(specimen.vector, self.vectors).tolist()
+        near = [place for place, far in enumerate(least) if likeness.close(far, self._scoring)]
+        distances = distances_to(specimen.vector, self.vectors[near]).tolist()
+        for distance, place in sorted(zip(distances, near, strict=True)):
+            if not likeness.close(distance, self._scoring):
                 return None
             mine, theirs = specimen.canvas(), self._fellows[place].canvas()
             if mine is not None and theirs is not None:

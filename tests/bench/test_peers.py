@@ -51,9 +51,10 @@ def test_a_peer_judges_by_all_that_references_hold(postgres_url, s3):
     verifier = Verifier(config)
     vector = verifier.embed([verifier.canvas(s3.put("document.png", pages[2]))])[0]
     verifier.decide("job", "ada", vector)
-    runtime.close()
+    verifier._database.close()
 
     references = embedder.embed([embedder.prepare(page) for page in pages[:2]], exact=True)
+    runtime.close()
     expected = judge(vector, references, embedder.scoring, far="1%")
     with psycopg.connect(config["database"]) as database:
         score, distances = database.execute(

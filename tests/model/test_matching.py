@@ -24,7 +24,17 @@ from model.matching import (
     rounded,
 )
 from model.sampling import Writer, WriterBatch, pairs_within
-from model.scoring import Scoring, distances_to, judge, places, scores, spread
+from model.scoring import (
+    Scoring,
+    distances_at_least,
+    distances_to,
+    judge,
+    places,
+    places_of_one,
+    scores,
+    scores_at_least,
+    spread,
+)
 from model.siamese import SiameseNet
 
 ROWS, COLUMNS = 2 * GRID[0], 2 * GRID[1]
@@ -206,16 +216,62 @@ def test_a_judgement_takes_vectors_and_cells_together():
     assert found.score == pytest.approx(sum(found.terms.values()))
 
 
-def test_what_was_compared_once_is_not_compared_again(monkeypatch):
-    vectors = embeddings(12)
-    compared = []
+@pytest.mark.parametrize("centre", [0.0, 0.75])
+@pytest.mark.parametrize("spread_weight", [0.0, 0.5])
+def test_scores_are_not_below_the_least_they_can_be(centre, spread_weight):
+    rule = Scoring(
+        thresholds={1: 1.0},
+        centre_weight=centre,
+        spread_weight=spread_weight,
+        population_spread=0.4,
+        prior=2,
+    )
+    questioned, references = embeddings(3, seed=2), embeddings(4)
+    near = references + 0.1 * (embeddings(4, seed=3) - references)  # their cells are alike
+    for known in (references, near, references[:1]):
+        least, found = (ask(questioned, known, rule) for ask in (scores_at_least, scores))
+        assert (least <= found + 1e-9).all()
+        if len(known) == 1 or not (centre or spread_weight):
+            assert least == pytest.approx(found)
+    vectors = questioned[:, :512], references[:, :512]
+    assert scores_at_least(*vectors, rule) == pytest.approx(scores(*vectors, rule))
+    assert (distances_at_least(questioned[0], near) <= distances_to(questioned[0], near)).all()
+
+
+def test_by_a_rule_that_rewards_references_far_apart_nothing_is_known_beforehand():
+    odd = Scoring(thresholds={1: 1.0}, spread_weight=-0.5)
+    questioned, references = embeddings(2, seed=2), embeddings(3)
+    expected = scores(questioned, references, odd)
+    assert scores_at_least(questioned, references, odd) == pytest.approx(expected)
+
+
+def test_each_of_some_references_beside_the_others(compared):
+    references = embeddings(4)
+    found = [places_of_one(references, number) for number in range(4)]
+    assert len(compared) == 6
+    for number, by_place in enumerate(found):
+        others = np.delete(references, number, axis=0)
+        expected = places(references[[number]], others)
+        assert by_place.asked == pytest.approx(expected.asked)
+        assert by_place.among == pytest.approx(expected.among)
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """The pairs of rows whose cells were compared."""
+    pairs = []
     plain = distance.by_place
 
     def counted(first, second, rows, others):
-        compared.extend(zip(rows.tolist(), others.tolist(), strict=True))
+        pairs.extend(zip(rows.tolist(), others.tolist(), strict=True))
         return plain(first, second, rows, others)
 
     monkeypatch.setattr(distance, "by_place", counted)
+    return pairs
+
+
+def test_what_was_compared_once_is_not_compared_again(compared):
+    vectors = embeddings(12)
     writers = [
         Writer(
             name=name,

@@ -6,10 +6,10 @@ signatures of theirs are enrolled, documents are decided, and people label what 
 promoted or not by the rule. The same once more in a service that is spoilt: whose signature is
 whose, and what is genuine, was shuffled.
 
-    python -m bench.retrain --data DIR [--output DIR] [--epochs N] [--backbone NAME]
+    python -m bench.retrain --data DIR [--places | --cells] [--output DIR] [--epochs N]
 
-The network is the smallest of the family, so that all takes half an hour on one core. What is done
-is kept in the output folder, so that a run that was stopped goes on.
+The network is the smallest of the family, so that all takes half an hour on one core, and with
+cells an hour. What is done is kept in the output folder, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -88,13 +89,14 @@ def test_writers_it_never_saw_are_told_apart(checkpoint, tmp_path):
     signers = [signer for signer in scan_dataset(CEDAR) if signer.name in unseen]
     images = CachedImages(signers, checkpoint.preprocessing, tmp_path)
     vectors = evaluate.embed_rows(build_model(checkpoint), images, torch.device("cpu"))
-    rows = evaluate.summary(
+    found = evaluate.with_references(
         vectors,
         writers_of(signers, images),
-        threshold=checkpoint.threshold,
+        references=5,
         scoring=checkpoint.scoring,
-        seed=123,
+        rng=np.random.default_rng(123),
+        draws=1,
     )
-    five = next(row for row in rows if row["protocol"] == "5 references")
-    assert five["skilled_eer"] <= 0.15
-    assert five["random_eer"] <= 0.05
+    assert len(found.skilled) == 9 * 24
+    assert found.eer("skilled") <= 0.15
+    assert found.eer("random") <= 0.05

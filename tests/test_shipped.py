@@ -62,8 +62,8 @@ def test_the_model_card_and_the_readme_carry_its_own_test_figures(checkpoint):
 def test_the_fast_engine_gives_the_verdicts_of_the_reference_on_writers_it_never_saw(checkpoint):
     unseen = set(checkpoint.provenance["test_writers"])
     writers = [writer for writer in scan_dataset(CEDAR) if writer.name in unseen]
-    found = agreement(FILE, writers[:4], far="1%")
-    assert found["verdicts"] > 150
+    found = agreement(FILE, writers[:2], far="1%")
+    assert found["verdicts"] > 75
     check_agreement(found)
 
 

@@ -107,11 +107,11 @@ def _await(database: psycopg.Connection, prefix: str, count: int) -> tuple[float
         extract(epoch FROM max(decided_at))::float FROM peer_decisions WHERE job LIKE %s"""
     decided, since = 0, time.monotonic()
     while time.monotonic() - since < STANDSTILL_SECONDS:
-        row = database.execute(query, (f"{prefix}-%",)).fetchone()
-        if row is not None and row[0] >= count:
-            return row[1], row[2]
-        if row is not None and row[0] > decided:
-            decided, since = row[0], time.monotonic()
+        found, first, last = database.execute(query, (f"{prefix}-%",)).fetchone() or (0, 0.0, 0.0)
+        if found >= count:
+            return first, last
+        if found > decided:
+            decided, since = found, time.monotonic()
         time.sleep(0.2)
     sys.exit(f"The peer stands still: it has decided {decided} of {count} documents.")
 

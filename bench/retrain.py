@@ -166,10 +166,14 @@ def _recipes(options: argparse.Namespace) -> list[Recipe]:
         "ema": 0.99,
     }
     if options.cells:
-        few |= {"writers_per_batch": PLACES.writers_per_batch, "descriptor_steps": 0}
-        rate = PLACES.learning_rate
-        fine = replace(FINE, **{**few, "learning_rate": rate, "descriptor_steps": options.steps})
-        return [fine, replace(CELLS, **{**few, "epochs": options.epochs})]
+        fine = replace(
+            FINE,
+            **few,
+            writers_per_batch=PLACES.writers_per_batch,
+            learning_rate=PLACES.learning_rate,
+            descriptor_steps=options.steps,
+        )
+        return [fine, replace(CELLS, **few | {"epochs": options.epochs})]
     stages = [replace(WRITERS, **few, descriptor_epochs=1), replace(PLACES, **few)]
     return stages[: 2 if options.places else 1]
 

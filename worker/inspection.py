@@ -45,7 +45,7 @@ class Inspection:
         self._fellows = list(fellows)
         self._scoring = scoring
         self._register = register
-        self._stacked: Vectors | None = None
+        self._vectors: Vectors | None = None
 
     @property
     def vectors(self) -> Vectors:
@@ -54,16 +54,15 @@ class Inspection:
         The same array until another is accepted, so that its rows are compared with each other
         once; (0, 0) without any.
         """
-        if self._stacked is None:
-            found = [fellow.vector for fellow in self._fellows]
-            self._stacked = np.stack(found) if found else np.empty((0, 0), np.float32)
-        return self._stacked
+        if self._vectors is None:
+            self._vectors = _stacked([fellow.vector for fellow in self._fellows])
+        return self._vectors
 
     def accept(self, fellow: Fellow) -> None:
         """From now on the specimen is one of the signer's."""
         if fellow.sha256 not in {known.sha256 for known in self._fellows}:
             self._fellows.append(fellow)
-            self._stacked = None
+            self._vectors = None
 
     def neighbours(self, offered: Sequence[Vector]) -> list[Neighbour | None]:
         """The nearest other signer of each of some embeddings, in one look at the register."""
@@ -135,7 +134,7 @@ class Inspection:
             return None
 
         def is_far() -> bool:
-            own = _stacked([*self.vectors, *beside], vector)
+            own = _stacked([*self.vectors, *beside])
             return likeness.far(vector, own, self._scoring) is not None
 
         return likeness.near(
@@ -143,5 +142,5 @@ class Inspection:
         )
 
 
-def _stacked(vectors: Sequence[Vector], like: Vector) -> Vector:
-    return np.stack(vectors) if vectors else np.empty((0, len(like)), np.float32)
+def _stacked(vectors: Sequence[Vector]) -> Vectors:
+    return np.stack(vectors) if vectors else np.empty((0, 0), np.float32)

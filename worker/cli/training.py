@@ -179,7 +179,6 @@ def _show_gates(gates: dict[str, Any]) -> None:
 
 
 def _show_seed_table(rows: list[dict[str, Any]]) -> None:
-
     rates = ("acc", "f1", "roc_auc", "pr_auc", "far", "frr", "eer", "far_random")
     names = ("part", "writers", "pairs", "threshold", *rates)
     show.table(

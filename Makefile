@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 # torch and torchvision stand in the same command as timm; otherwise pip takes the newest torch.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 TORCH := ^(torch|torchvision|triton|nvidia-|cuda-)
-# Half of a test's time is waiting for servers. A file stays together, for its fixtures do. Threads
-# that wait for each other sleep, or they would take the cores from the other processes.
+# Half of a test's time is waiting for servers. A file stays together, for its fixtures do. A process
+# has one thread for each sum: several, in as many processes as there are cores, mostly wait.
 PARALLEL := -n logical --dist loadfile
 PIP_AUDIT := pip-audit@2.10.1
 
@@ -20,7 +20,7 @@ demo: $(VENV)/.run ## real decisions on generated signatures, no server needed
 	@$(BIN)/sigctl demo
 
 test: $(VENV)/.test ## run the tests against a real Redis, PostgreSQL and S3 server
-	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest $(PARALLEL)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
 
 test-long: $(VENV)/.test ## the tests that are left out of `make test` because they take minutes
 	@$(BIN)/python -m pytest -m long

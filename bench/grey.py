@@ -53,16 +53,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     levels = _levels(images)
     answers = _answers(levels, writers)
     grey = answers[:, None].astype(np.float32)
-    compared: list[tuple[str, Sequence[Writer], Vectors]]
-    compared = [("the grey of the ink", writers, grey)]
+    compared = [("the grey of the ink", writers, _pairs(grey, writers))]
     if tested := _tested(writers, checkpoint):
         device = choose_device(options.device)
-        hand = evaluate.embed_rows(build_model(checkpoint, device), images, device)
-        both = np.concatenate([hand, WEIGHT * grey], axis=1)
+        embeddings = evaluate.embed_rows(build_model(checkpoint, device), images, device)
+        hand = _pairs(embeddings, tested)
+        both = _added(hand, _pairs(WEIGHT * grey, tested))
         compared += [("the hand, of strokes", tested, hand), ("both", tested, both)]
     show.table(
         [show.Column(title=t, right=t != "compared") for t in ("compared", "writers", "1:1")],
-        [[name, str(len(own)), percent(*_errors(vectors, own))] for name, own, vectors in compared],
+        [
+            [name, str(len(own)), percent(pairs.eer("skilled"), pairs.eer("random"))]
+            for name, own, pairs in compared
+        ],
         title="LEAKY: EER in %, skilled / random forgeries",
     )
     genuine, forged = _rows(writers)
@@ -130,9 +133,14 @@ def _tested(writers: Sequence[Writer], checkpoint: Checkpoint) -> list[Writer]:
     ]
 
 
-def _errors(vectors: Vectors, writers: Sequence[Writer]) -> tuple[float, float]:
-    pairs, _ = evaluate.folds_of_five(vectors, writers, np.random.default_rng(0))
-    return pairs.eer("skilled"), pairs.eer("random")
+def _pairs(vectors: Vectors, writers: Sequence[Writer]) -> evaluate.Scores:
+    """The distances of pairs, the same pairs of the same writers each time."""
+    return evaluate.folds_of_five(vectors, writers, np.random.default_rng(0))[0]
+
+
+def _added(first: evaluate.Scores, second: evaluate.Scores) -> evaluate.Scores:
+    """The sums of two distances of each pair."""
+    return evaluate.Scores(**{kind: first.of(kind) + second.of(kind) for kind in evaluate.KINDS})
 
 
 if __name__ == "__main__":

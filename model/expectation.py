@@ -12,7 +12,7 @@ from .arrays import Vectors
 from .scoring import Scoring, spread
 
 VARIED, STEADY = 1.25, 0.75
-"""Of the usual spread. In four corpora 1 signer in 100 with five specimens is above the first."""
+"""Of the usual spread. In three corpora 1 signer in 300 with five specimens is above the first."""
 ENOUGH = 5
 """References to ask for where the checkpoint says nothing."""
 GAIN = 0.9

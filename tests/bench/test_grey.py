@@ -1,11 +1,20 @@
 """The grey of the ink is called what it is, where forgeries went through another scanner."""
 
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
 from bench import grey
+from model.checkpoint import load_checkpoint, save_checkpoint
+from model.dataset import scan_dataset
 from model.synthetic import write_dataset
+
+SHIPPED = Path(__file__).parents[2] / "checkpoints" / "siamese_vision_mamba_tiny.pt"
 
 
 @pytest.fixture(scope="module")
@@ -15,24 +24,44 @@ def scans(tmp_path_factory):
     return folder
 
 
-def table_of(folder, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def curved(scans, tmp_path_factory):
+    """The same, where the forgeries went through a tone curve."""
+    folder = tmp_path_factory.mktemp("curved") / "made"
+    shutil.copytree(scans, folder)
+    curve = (np.arange(256) // 2 * 2).astype(np.uint8)
+    curve[255] = 255
+    for path in (folder / "full_forg").iterdir():
+        cv2.imwrite(str(path), curve[cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)])
+    return folder
+
+
+def table_of(folder, tmp_path, capsys, *more):
     asked = ["--data", str(folder), "--cache", str(tmp_path / "cache"), "--device", "cpu"]
-    assert grey.main(asked) == 0
+    assert grey.main([*asked, *more]) == 0
     return capsys.readouterr().out
 
 
-def test_a_tone_curve_of_the_forgeries_is_found_without_any_reference(scans, tmp_path, capsys):
+def test_a_tone_curve_of_the_forgeries_is_found_without_any_reference(
+    scans, curved, tmp_path, capsys
+):
     plain = table_of(scans, tmp_path, capsys)
     assert "LEAKY" in plain
     assert "EER 0.00 %" not in plain
     assert "the hand" not in plain  # the shipped checkpoint knows none of these writers
-    curve = (np.arange(256) // 2 * 2).astype(np.uint8)
-    curve[255] = 255
-    for path in (scans / "full_forg").iterdir():
-        cv2.imwrite(str(path), curve[cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)])
-    curved = table_of(scans, tmp_path, capsys)
-    assert "EER 0.00 %" in curved
-    assert "100.0 % of them have some" in curved
+    found = table_of(curved, tmp_path, capsys)
+    assert "EER 0.00 %" in found
+    assert "100.0 % of them have some" in found
+
+
+def test_the_hand_beside_the_grey_takes_no_forgery_for_genuine(curved, tmp_path, capsys):
+    testing = [signer.name for signer in scan_dataset(curved)]
+    known = replace(load_checkpoint(SHIPPED), provenance={"test_writers": testing})
+    save_checkpoint(path := tmp_path / "known.pt", known)
+    table = table_of(curved, tmp_path, capsys, "--checkpoint", str(path))
+    skilled = dict(re.findall(r"(grey|hand|both).* 10 +(\S+) /", table))
+    assert skilled["grey"] == skilled["both"] == "0.0"
+    assert float(skilled["hand"]) > 0
 
 
 @pytest.mark.parametrize(("signers", "spoilt"), [(3, 0), (10, 1)])

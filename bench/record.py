@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, insert, text
 
-from bench.rows import DIMENSIONS, MODELS, POOL, Rows, Size
+from bench.rows import MODELS, POOL, Rows, Size
 from migrations.upgrade import upgrade
+from model.distance import CELLS, VECTOR
 from storage import vectors
 from storage.database import make_engine
 from storage.tables import Base, Model
@@ -100,6 +101,10 @@ def _models(size: Size) -> Iterator[dict[str, Any]]:
 
 
 def _vectors() -> Iterator[dict[str, Any]]:
-    drawn = np.random.default_rng(0).normal(size=(POOL, DIMENSIONS))
-    for k, vector in enumerate(drawn):
-        yield {"k": k, "vector": vectors.pack(vector / np.linalg.norm(vector))}
+    """As of a model with cells, of which half are blank."""
+    rng = np.random.default_rng(0)
+    for k in range(POOL):
+        vector = rng.normal(size=VECTOR)
+        cells = np.where(np.arange(CELLS) % 256 < 128, rng.integers(-127, 128, CELLS), 0)
+        whole = np.concatenate([vector / np.linalg.norm(vector), cells * vectors.STEP])
+        yield {"k": k, "vector": vectors.pack(whole)}

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import md5
 
+from model.distance import WITH_CELLS
+
 END = datetime(2026, 11, 1, tzinfo=UTC)
 REFERENCES = 5  # of each signer
-DIMENSIONS = 512
+DIMENSIONS = WITH_CELLS
 POOL = 1000  # different vectors; no two of one signer are alike
 PART = 100_000  # rows of one statement
 PRIME = 4_294_967_291

@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from bench import lookup
 from bench.record import fill
 from bench.rows import CODES, MODELS, RARE, Size
+from model.distance import WITH_CELLS
 from storage import decisions, jobs, references
 from storage.database import make_engine, make_sessions
 from storage.decisions import DecisionFilter
@@ -75,7 +76,7 @@ def test_a_disk_that_is_too_small_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(lookup.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
     assert lookup.main([]) == 2
     said = capsys.readouterr().err
-    assert "19 GB" in said
+    assert "36 GB" in said
     assert said.count("\n") == 1
 
 
@@ -123,7 +124,7 @@ def test_the_record_is_what_the_service_would_have_written(empty_database_url):
     engine = make_engine(empty_database_url)
     with make_sessions(engine).begin() as session:
         known = references.embeddings(session, "signer-0000039", MODELS[-1])
-        assert known.vectors.shape == (5, 512)
+        assert known.vectors.shape == (5, WITH_CELLS)
         assert known.ids == (196, 197, 198, 199, 200)
         first, last = decisions.get(session, size.job(0)), decisions.get(session, size.job(1999))
         assert (first.decided_at, first.model_id) == (size.begin, MODELS[0])

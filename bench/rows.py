@@ -12,7 +12,6 @@ from model.distance import WITH_CELLS
 
 END = datetime(2026, 11, 1, tzinfo=UTC)
 REFERENCES = 5  # of each signer
-DIMENSIONS = WITH_CELLS
 POOL = 1000  # different vectors; no two of one signer are alike
 PART = 100_000  # rows of one statement
 PRIME = 4_294_967_291
@@ -92,7 +91,7 @@ SELECT n + 1, {self._signer(f"n / {REFERENCES}")}, 's3://signatures/store/' || m
     def _embeddings(self) -> str:
         return f"""
 INSERT INTO embeddings (reference_id, model_id, vector, dimensions)
-SELECT n + 1, '{MODELS[-1]}', (SELECT vector FROM pool WHERE k = n % {POOL}), {DIMENSIONS}"""
+SELECT n + 1, '{MODELS[-1]}', (SELECT vector FROM pool WHERE k = n % {POOL}), {WITH_CELLS}"""
 
     def _jobs(self) -> str:
         return f"""

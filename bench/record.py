@@ -103,8 +103,10 @@ def _models(size: Size) -> Iterator[dict[str, Any]]:
 def _vectors() -> Iterator[dict[str, Any]]:
     """As of a model with cells, of which half are blank."""
     rng = np.random.default_rng(0)
+    blank = np.arange(CELLS) % 256 >= 128
     for k in range(POOL):
         vector = rng.normal(size=VECTOR)
-        cells = np.where(np.arange(CELLS) % 256 < 128, rng.integers(-127, 128, CELLS), 0)
+        cells = rng.integers(-127, 128, CELLS)
+        cells[blank] = 0
         whole = np.concatenate([vector / np.linalg.norm(vector), cells * vectors.STEP])
         yield {"k": k, "vector": vectors.pack(whole)}

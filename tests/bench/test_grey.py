@@ -2,19 +2,15 @@
 
 import re
 import shutil
-from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from bench import grey
-from model.checkpoint import load_checkpoint, save_checkpoint
 from model.dataset import scan_dataset
 from model.synthetic import write_dataset
-
-SHIPPED = Path(__file__).parents[2] / "checkpoints" / "siamese_vision_mamba_tiny.pt"
+from tests.bench.asking import asked_of
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +32,9 @@ def curved(scans, tmp_path_factory):
     return folder
 
 
-def table_of(folder, tmp_path, capsys, *more):
+def table_of(folder, tmp_path, capsys):
     asked = ["--data", str(folder), "--cache", str(tmp_path / "cache"), "--device", "cpu"]
-    assert grey.main([*asked, *more]) == 0
+    assert grey.main(asked) == 0
     return capsys.readouterr().out
 
 
@@ -54,11 +50,10 @@ def test_a_tone_curve_of_the_forgeries_is_found_without_any_reference(
     assert "100.0 % of them have some" in found
 
 
-def test_the_hand_beside_the_grey_takes_no_forgery_for_genuine(curved, tmp_path, capsys):
+def test_the_hand_beside_the_grey_takes_no_forgery_for_genuine(curved, capsys):
     testing = [signer.name for signer in scan_dataset(curved)]
-    known = replace(load_checkpoint(SHIPPED), provenance={"test_writers": testing})
-    save_checkpoint(path := tmp_path / "known.pt", known)
-    table = table_of(curved, tmp_path, capsys, "--checkpoint", str(path))
+    assert grey.main(asked_of(curved, test_writers=testing)) == 0
+    table = capsys.readouterr().out
     skilled = dict(re.findall(r"(grey|hand|both).* 10 +(\S+) /", table))
     assert skilled["grey"] == skilled["both"] == "0.0"
     assert float(skilled["hand"]) > 0

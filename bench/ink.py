@@ -58,7 +58,7 @@ def measured(place: Path) -> Iterator[tuple[float, float]]:
 
 
 def _by_turns(data: bytes) -> tuple[float, float]:
-    mask = ink_mask(decode_grey(data))
+    mask = ink_mask(decode_grey(data), HOW)
     preparing, measuring = [], []
     for _ in range(ROUNDS):
         begin = time.perf_counter()

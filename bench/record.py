@@ -94,7 +94,7 @@ def _models(size: Size) -> Iterator[dict[str, Any]]:
             "backbone": "mambaout_tiny",
             "size": 224,
             "threshold": 0.5,
-            "preprocessing": "strokes/1 64x128",
+            "preprocessing": "strokes/2 64x128",
             "scoring": {"rule": "nearest"},
             "registered_at": size.begin,
         }

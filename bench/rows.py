@@ -112,7 +112,7 @@ SELECT md5('job ' || n), {self._signer(self._who())}, {self._document()},
   {self._code()}, {_if_error("'nothing could be made of the document'")},
   {self._distance()}, {self._distance()}, {_unless_error("0.5")}, {_unless_error("0.7")},
   {_unless_error("'1%'")}, {self._json(_unless_error(self._entries(), "'[]'"))},
-  {_unless_error(first)}, {_unless_error(self._model())}, {_unless_error("'strokes/1 64x128'")},
+  {_unless_error(first)}, {_unless_error(self._model())}, {_unless_error("'strokes/2 64x128'")},
   {_unless_error("'nearest'")}, {self._json(_unless_error(TERMS))},
   {self._json(_unless_error(INK))}"""
 

@@ -30,6 +30,9 @@ from .errors import (
 
 try:
     import cv2
+
+    from .lines import without_lines
+    from .specks import without_specks
 except ImportError:  # seed_grey has a fall-back, strokes says what is missing
     cv2 = None  # type: ignore[assignment]
 
@@ -64,32 +67,38 @@ MAX_SCANS = 200
 BAND = 2**21
 """Pixels turned to grey at a time: float64 copies of a whole page would take gigabytes."""
 
-VERSIONS = {"strokes": 1, "seed_grey": 1}
+VERSIONS = {"strokes": (1, 2), "seed_grey": (1,)}
+"""What this release can do, the latest last: `strokes/2` takes lines of forms off the ink, too, and
+tells specks from faint strokes by where they lie."""
+
 WORKING_WIDTH = 512  # a CEDAR signature at 300 dpi is about as wide, so pens are 3 to 8 px here
 MIN_CONTRAST = 24  # grey levels between paper and ink; scanner noise of sigma 8 splits into 13
 MIN_INK = 64  # pixels; less is a speck, not a signature
-SPECK_SHARE = 0.001  # of all ink; the dot of an i is about three times as large
+SPECK_SHARE = 0.001  # of all ink, for strokes/1; the dot of an i is about three times as large
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """Which input a model was trained on: the mode, its version, and the canvas in pixels.
 
-    With `coordinates` the network also sees where on the canvas each pixel lies (CoordConv, Liu
-    et al., 2018): averaged over the canvas, its features would otherwise not know. With `detail`
-    it sees in their place what twice as fine a canvas shows (`alignment.detailed`).
+    Without a version it is the latest. With `coordinates` the network also sees where on the canvas
+    each pixel lies (CoordConv, Liu et al., 2018): averaged over the canvas, its features would
+    otherwise not know. With `detail` it sees in their place what twice as fine a canvas shows
+    (`alignment.detailed`).
     """
 
     name: str = "strokes"
-    version: int = 1
+    version: int = 0
     height: int = 224
     width: int = 224
     coordinates: bool = False
     detail: bool = False
 
     def __post_init__(self) -> None:
-        if VERSIONS.get(self.name) != self.version:
-            modes = ", ".join(f"{name}/{version}" for name, version in VERSIONS.items())
+        if self.version == 0 and self.name in VERSIONS:
+            object.__setattr__(self, "version", VERSIONS[self.name][-1])
+        if self.version not in VERSIONS.get(self.name, ()):
+            modes = ", ".join(f"{name}/{one}" for name, all in VERSIONS.items() for one in all)
             raise PreprocessingError(
                 f"This release has no preprocessing {self.name}/{self.version} (it has {modes})."
             )
@@ -108,6 +117,11 @@ class Preprocessing:
     def finds_ink(self) -> bool:
         """Whether ink is told from paper on the way to the canvas."""
         return self.name == "strokes"
+
+    @property
+    def cleans(self) -> bool:
+        """Whether the ink is cleaned of lines, and of specks by where they lie."""
+        return self.finds_ink and self.version >= 2
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as the checkpoint keeps them."""
@@ -157,7 +171,7 @@ def memory_errors() -> Iterator[None]:
 def from_grey(grey: Grey, how: Preprocessing) -> Canvas:
     """The same from a decoded grey page (H, W), uint8."""
     if how.finds_ink:
-        return strokes_canvas(ink_mask(grey), how)
+        return strokes_canvas(ink_mask(grey, how), how)
     return _seed_canvas(grey, how)
 
 
@@ -281,12 +295,12 @@ def crop_region(grey: Grey, region: Region) -> Grey:
     return grey[y : y + height, x : x + width]
 
 
-def ink_mask(grey: Grey) -> NDArray[np.bool_]:
+def ink_mask(grey: Grey, how: Preprocessing) -> NDArray[np.bool_]:
     """Find the ink on a grey page (H, W): True where the pen was.
 
     Light-on-dark scans are inverted, uneven lighting is divided out, Otsu's threshold (IEEE
-    Trans. SMC 9, 1979) splits ink from paper, and specks are dropped. Every stroke stays, not
-    only the largest contour. Raises BlankImage.
+    Trans. SMC 9, 1979) splits ink from paper, lines of forms and specks are dropped. Every stroke
+    stays, not only the largest contour. Raises BlankImage.
     """
     if cv2 is None:
         raise PreprocessingError("The strokes input needs OpenCV: install opencv-python-headless.")
@@ -298,7 +312,7 @@ def ink_mask(grey: Grey) -> NDArray[np.bool_]:
     paper_level, ink_level = cv2.mean(flat, cv2.bitwise_not(dark))[0], cv2.mean(flat, dark)[0]
     if not ink.any() or paper_level - ink_level < MIN_CONTRAST:
         raise BlankImage("No ink stands out from the paper.")
-    ink = _drop_specks(ink)
+    ink = without_specks(without_lines(ink)) if how.cleans else _drop_specks(ink)
     if np.count_nonzero(ink) < MIN_INK:
         raise BlankImage("There is too little ink to be a signature.")
     return ink

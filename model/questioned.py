@@ -37,5 +37,5 @@ def look(
         grey = decode_part(data, page, region, max_pixels)
         if not how.finds_ink:
             return Questioned(canvas=from_grey(grey, how), ink=None)
-        mask = ink_mask(grey)  # found once for both
+        mask = ink_mask(grey, how)  # found once for both
         return Questioned(canvas=strokes_canvas(mask, how), ink=measure_ink(mask))

@@ -203,5 +203,5 @@ def stages_of(recipe: Recipe) -> tuple[Recipe, ...]:
 
 def with_mode(recipe: Recipe, mode: str) -> Recipe:
     """The same recipe on another input, `strokes` or `seed_grey`."""
-    how = replace(recipe.preprocessing, name=mode, version=VERSIONS.get(mode, 1))
+    how = replace(recipe.preprocessing, name=mode, version=VERSIONS[mode][-1])
     return replace(recipe, preprocessing=how)

@@ -98,7 +98,7 @@ def examine(data: bytes, how: Preprocessing, *, max_pixels: int = MAX_PIXELS) ->
 
 def examine_grey(grey: Grey, how: Preprocessing) -> Specimen:
     """The same from a decoded grey page (H, W), uint8."""
-    ink = ink_mask(grey)  # found once for both
+    ink = ink_mask(grey, how)  # found once for both
     canvas = strokes_canvas(ink, how) if how.finds_ink else from_grey(grey, how)
     return Specimen(canvas=canvas, measures=measure(ink))
 

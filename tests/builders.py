@@ -37,7 +37,7 @@ def a_model(session: Session, id: str = MODEL_ID, **fields: Any) -> Model:
         "backbone": "test_mambaout",
         "size": 224,
         "threshold": 0.5,
-        "preprocessing": "strokes/1 224x224",
+        "preprocessing": "strokes/2 224x224",
         "scoring": {"rule": "nearest", "threshold": 0.5},
     }
     return models.register(session, id=id, **(usual | fields))
@@ -97,7 +97,7 @@ def a_decision(job_id: str = "job-1", **fields: Any) -> Decision:
         "distances": [{"reference": 1, "distance": 0.25}],
         "nearest_reference": 1,
         "model_id": MODEL_ID,
-        "preprocessing": "strokes/1 224x224",
+        "preprocessing": "strokes/2 224x224",
         "rule": "nearest",
         "ink": {"stroke_width": 3.75, "ink_share": 0.0625, "long_side": 512},
         "total_ms": 40.0,

@@ -127,7 +127,7 @@ def _answer(worker: socket.socket, status: int, body: bytes) -> None:
 def _warm_up() -> None:
     """Decode once of each kind: what libraries load on first use cannot be opened later."""
     page = np.full((64, 96), 255, np.uint8)
-    page[20:40, 30:60] = 0
+    page[20:40, 30:60] = page[4:6] = page[:, 90:92] = page[10, 10] = 0  # ink, two lines, a speck
     for kind in ("PNG", "JPEG", "BMP", "TIFF"):
         compression = "tiff_lzw" if kind == "TIFF" else None
         buffer = io.BytesIO()

@@ -164,5 +164,5 @@ def test_a_signer_of_whom_only_canvases_are_there_is_taken_as_it_is_and_not_cach
     coarse = CachedImages([signer], replace(STROKES, height=16, width=32), tmp_path / "cache")
     halved = to_pixels(canvases[0]).reshape(16, 2, 32, 2).mean(axis=(1, 3))
     np.testing.assert_allclose(coarse.pixels[0], halved, atol=0.51)
-    with pytest.raises(DatasetError, match="is no canvas of strokes/1 32x32"):
+    with pytest.raises(DatasetError, match="is no canvas of strokes/2 32x32"):
         CachedImages([signer], replace(STROKES, width=32), tmp_path / "cache")

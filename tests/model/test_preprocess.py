@@ -229,4 +229,4 @@ def test_without_opencv_seed_grey_falls_back_and_strokes_says_what_is_missing(gr
 def test_an_unknown_mode_or_version_is_refused_by_name():
     with pytest.raises(PreprocessingError, match="strokes/99"):
         Preprocessing(version=99)
-    assert STROKES.label == "strokes/1 64x128"
+    assert STROKES.label == "strokes/2 64x128"

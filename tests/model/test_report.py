@@ -57,7 +57,7 @@ def examination(**changes):
         "corpus": "cedar",
         "model_id": "ab" * 32,
         "backbone": "mambaout_tiny",
-        "input": "strokes/1 224x224",
+        "input": "strokes/2 224x224",
         "leaky": False,
         "known": "",
         "writers": tuple(f"c/{n}" for n in range(6)),

@@ -25,7 +25,7 @@ def page(seed=0):
 
 def cropped(grey):
     """The page cut to its ink, with a little paper around."""
-    ink = ink_mask(grey)
+    ink = ink_mask(grey, HOW)
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     box = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return cv2.copyMakeBorder(box, 10, 10, 10, 10, cv2.BORDER_CONSTANT, value=245)

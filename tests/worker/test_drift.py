@@ -10,7 +10,7 @@ import pytest
 
 from model import synthetic
 from model.ink import measure_ink
-from model.preprocess import ink_mask
+from model.preprocess import Preprocessing, ink_mask
 from storage.observations import Observation
 from worker import drift_words, moved
 from worker.cells import DISTANCE, INK_SHARE, LONG_SIDE, OF_INK, STROKE_WIDTH, Cell, binned
@@ -185,7 +185,7 @@ def scanned(week, scanner, signers=60):
         rng = np.random.default_rng((week, number))
         hand = synthetic.make_signer(np.random.default_rng(number))
         page = scanner(synthetic.genuine(hand, rng))
-        ink = measure_ink(ink_mask(page)).as_dict()
+        ink = measure_ink(ink_mask(page, Preprocessing())).as_dict()
         at = MONDAY + timedelta(days=7 * week, minutes=number)
         yield a_row(f"{week}-{number}", at, signer=f"signer-{number}", ink=ink)
 

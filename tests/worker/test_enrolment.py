@@ -248,7 +248,7 @@ def test_the_model_is_registered_with_all_that_a_decision_rests_on(
         (model,) = models.all(session)
     assert (model.id, model.uri, model.backbone) == (embedder.model_id, "fake.pt", "fake")
     assert (model.size, model.threshold) == (224, 0.5)
-    assert model.preprocessing == "strokes/1 224x224"
+    assert model.preprocessing == "strokes/2 224x224"
     assert model.scoring["thresholds"] == {"1": 0.5}
 
 

@@ -93,7 +93,7 @@ def test_a_model_says_who_it_is(case: Case) -> None:
     assert isinstance(embedder.backbone, str)
     assert isinstance(embedder.size, int)
     assert isinstance(embedder.threshold, float)
-    assert embedder.preprocessing.label.startswith("strokes/1 ")
+    assert embedder.preprocessing.label.startswith("strokes/2 ")
     assert embedder.scoring.rule
     assert isinstance(embedder.scoring.as_dict(), dict)
 

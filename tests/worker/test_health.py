@@ -135,7 +135,7 @@ def test_jobs_are_counted_by_verdict_and_code(watched: Watched, document: str) -
         assert watched.value("sigctl_batch_size_sum", stage=stage) >= 3
     assert watched.value("sigctl_job_seconds_sum") > 0
     model = watched.runtime.embedder.model_id
-    assert watched.value("sigctl_model_info", model=model, preprocessing="strokes/1 64x96") == 1
+    assert watched.value("sigctl_model_info", model=model, preprocessing="strokes/2 64x96") == 1
 
 
 def test_no_label_holds_a_job_a_signer_or_a_document(watched: Watched, document: str) -> None:

@@ -73,7 +73,7 @@ def test_a_genuine_document_is_accepted_and_all_its_grounds_are_recorded(
     assert outcome.distances[0]["distance"] == pytest.approx(2 * sin(0.15), abs=1e-5)
     assert outcome.nearest_reference == ids[1]
     assert outcome.model_id == embedder.model_id
-    assert (outcome.preprocessing, outcome.rule) == ("strokes/1 224x224", "nearest")
+    assert (outcome.preprocessing, outcome.rule) == ("strokes/2 224x224", "nearest")
     assert outcome.ink == INKED.as_dict()
     assert outcome.document_sha256 == hashlib.sha256(ink(0.3)).hexdigest()
     assert outcome.upstream == {"branch": 12}

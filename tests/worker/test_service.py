@@ -242,7 +242,7 @@ def test_documents_sent_either_way_are_decided_and_every_failure_has_a_code(
     assert accepted.distance == pytest.approx(0, abs=0.02)  # the same picture, in bf16 and float32
     assert len(accepted.distances) == 2
     assert accepted.model_id == service.runtime.embedder.model_id
-    assert accepted.preprocessing == "strokes/1 64x96"
+    assert accepted.preprocessing == "strokes/2 64x96"
     assert accepted.ink["stroke_width"] > 1
     assert next(o for o in outcomes.values() if o.error_code == "signer_retired").ink
     assert accepted.total_ms >= accepted.fetch_ms + accepted.preprocess_ms + accepted.embed_ms

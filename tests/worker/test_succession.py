@@ -104,7 +104,7 @@ def test_a_change_under_load_fails_no_job_and_is_seen_by_all_workers_within_seco
     assert change.seconds < SEEN_WITHIN
     assert {outcome.verdict for outcome in outcomes} == {"accept"}
     wholly = {(o.model_id, o.threshold, o.preprocessing) for o in outcomes}
-    assert wholly == {(old, 0.05, "strokes/1 64x96"), (new, 0.06, "strokes/1 48x64")}
+    assert wholly == {(old, 0.05, "strokes/2 64x96"), (new, 0.06, "strokes/2 48x64")}
     assert {outcome.model_id for outcome in outcomes[after + 1 :]} == {new}
     assert dimensions(service, old) == 512 < dimensions(service, new)
     assert max(waits_at_the_change(service, load.jobs, new)) < SEEN_WITHIN

@@ -58,7 +58,7 @@ def test_the_list_and_the_details_tell_what_it_is(sigctl: Sigctl, old: str, new:
     assert line.split()[1] == "candidate"
     assert line.split()[-5:] == ["0", "of", "3", "10.0", "1.0"]
     shown = sigctl("models", "show", new)
-    for words in (new, "mia", "0" * 64, "strokes/1 48x64", "made_up", "5.0", "seed"):
+    for words in (new, "mia", "0" * 64, "strokes/2 48x64", "made_up", "5.0", "seed"):
         assert words in shown.out.replace("\n", " ")
     assert sigctl("models", "show", new, "--json").json["metrics"]["gates"]["passed"]
 

@@ -54,7 +54,7 @@ def test_training_shows_the_split_and_ends_with_figures_and_the_checkpoint(
     ):
         assert words in done.text
     checkpoint = load_checkpoint(here / "made.pt")
-    assert checkpoint.preprocessing.label == "strokes/1 224x224"
+    assert checkpoint.preprocessing.label == "strokes/2 224x224"
     assert len(checkpoint.provenance["train_writers"]) == 3
     assert (here / "runs" / "made" / "log.csv").is_file()
 

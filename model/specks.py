@@ -25,6 +25,9 @@ LARGEST_SPECK = 0.001
 COARSE = 512
 """Pixels of the longer side on which distances are taken."""
 
+EDGE = 3
+"""Within so many pixels of the scan's edge, a piece as small is left of a line, not of a stroke."""
+
 MOST = 20_000
 """Small pieces that are looked at, the largest ones; only noise has more."""
 
@@ -47,13 +50,22 @@ def without_specks(ink: Mask) -> Mask:
     areas[0] = 0  # the paper
     shares = areas / max(areas.sum(), 1)
     stay = shares >= max(min(LARGE, shares.max()), LARGEST_SPECK)
-    small = np.flatnonzero(~stay & (areas > 0))
+    at_edge = _at_edge(stats, left, top, ink.shape) & (shares < LARGEST_SPECK)
+    small = np.flatnonzero(~stay & (areas > 0) & ~at_edge)
     small = small[np.argsort(-areas[small], kind="stable")[:MOST]]
     if stay.any() and len(small):
         stay[small] = _beside(stay[labels], stats[small], shares[small])
     kept = np.zeros_like(ink)
     kept[box] = stay[labels]
     return kept
+
+
+def _at_edge(stats: NDArray[Any], left: int, top: int, shape: tuple[int, ...]) -> Mask:
+    """Which boxes, on a page of this shape and off by so much, come near its edge."""
+    x, y = stats[:, cv2.CC_STAT_LEFT] + left, stats[:, cv2.CC_STAT_TOP] + top
+    right, below = x + stats[:, cv2.CC_STAT_WIDTH], y + stats[:, cv2.CC_STAT_HEIGHT]
+    near = (np.minimum(x, y) < EDGE) | (right > shape[1] - EDGE) | (below > shape[0] - EDGE)
+    return np.asarray(near)
 
 
 def _beside(large: Mask, stats: NDArray[Any], shares: NDArray[np.float64]) -> Mask:

@@ -60,6 +60,15 @@ def test_pieces_of_a_faint_stroke_stay_for_each_other_and_dust_as_large_does_not
     assert np.array_equal(without_specks(dusty), ink)
 
 
+def test_crumbs_at_the_edge_of_the_scan_are_none_of_a_stroke():
+    ink = stroke()[:112]
+    crumbs = ink.copy()
+    crumbs[111, 100:250:30] = True
+    assert np.array_equal(without_specks(crumbs), ink)
+    inside = np.pad(crumbs, ((0, 10), (0, 0)))
+    assert np.array_equal(without_specks(inside), inside)
+
+
 def test_the_dot_of_an_i_stays():
     ink = stroke()
     ink[70:73, 150:153] = True  # 0.4 % of the ink, 27 pixels above
@@ -92,6 +101,10 @@ def by_hand(ink):
             corners = [(y, x), (y + h - 1, x), (y, x + w - 1), (y + h - 1, x + w - 1)]
             places = np.array([*corners, (y + (h - 1) // 2, x + (w - 1) // 2)])
             away = np.hypot(*(places[:, None] - near[None]).transpose(2, 0, 1)).min()
+            x, y, w, h = stats[k, :4]
+            edge = min(x, y, ink.shape[1] - x - w, ink.shape[0] - y - h) < 3
+            if edge and areas[k] / total < 0.001:
+                continue
             if areas[k] / total >= PER_DISTANCE * away / diagonal:
                 new.add(k)
                 near = np.concatenate([near, places])

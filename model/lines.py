@@ -44,18 +44,29 @@ MOST = 4096
 def without_lines(ink: Mask) -> Mask:
     """A mask (H, W) without the lines that run off it; strokes that cross them stay whole."""
     kept = ink.copy()
-    for page in 2 * (kept, kept.T):  # one line hides where another leaves the scan
-        _take_off(_lines_down(page), page)
-        for seen in (page, page[:, ::-1]):
-            _take_off(_lines_at_the_side(seen), seen)
+    if _taken_off(kept):
+        _taken_off(kept)  # one line hides where another leaves the scan
     return kept
 
 
-def _take_off(lines: Iterator[Line], page: Mask) -> None:
+def _taken_off(ink: Mask) -> int:
+    """Leave a mask (H, W) without the lines that are seen, and say how many there were."""
+    count = 0
+    for page in (ink, ink.T):
+        count += _take_off(_lines_down(page), page)
+        for seen in (page, page[:, ::-1]):
+            count += _take_off(_lines_at_the_side(seen), seen)
+    return count
+
+
+def _take_off(lines: Iterator[Line], page: Mask) -> int:
     """Leave a page (H, W) without these lines; strokes are joined again where one was between."""
+    count = 0
     for columns, line in lines:
+        count += 1
         strokes = page[:, columns] & ~line
         page[:, columns] = strokes | (line & _joined(strokes, int(line.sum(1).max())))
+    return count
 
 
 def _joined(strokes: Mask, gap: int) -> Mask:

@@ -22,20 +22,14 @@ PER_DISTANCE = 0.02
 LARGEST_SPECK = 0.001
 """Share of all ink below which nothing stays by itself: a page of noise has no piece as large."""
 
-COARSE = 512
-"""Pixels of the longer side on which distances are taken."""
-
 EDGE = 3
 """Within so many pixels of the scan's edge, a piece as small is left of a line, not of a stroke."""
 
-MOST = 20_000
+MOST = 1_000
 """Small pieces that are looked at, the largest ones; only noise has more."""
 
-ROUNDS = 64
-"""How many pieces in a row may each stay for the sake of the one before."""
-
-CORNERS = ((0.0, 0.0), (0.0, 1.0), (0.5, 0.5), (1.0, 0.0), (1.0, 1.0))
-"""Where in the box around a piece its distance is taken, in shares of height and width."""
+Boxes = NDArray[np.intp]
+"""Left, top, right and below (N, 4), the latter two just outside."""
 
 
 def without_specks(ink: Mask) -> Mask:
@@ -49,56 +43,59 @@ def without_specks(ink: Mask) -> Mask:
     areas = stats[:, cv2.CC_STAT_AREA]
     areas[0] = 0  # the paper
     shares = areas / max(areas.sum(), 1)
-    stay = shares >= max(min(LARGE, shares.max()), LARGEST_SPECK)
-    at_edge = _at_edge(stats, left, top, ink.shape) & (shares < LARGEST_SPECK)
-    small = np.flatnonzero(~stay & (areas > 0) & ~at_edge)
-    small = small[np.argsort(-areas[small], kind="stable")[:MOST]]
-    if stay.any() and len(small):
-        stay[small] = _beside(stay[labels], stats[small], shares[small])
+    large = shares >= max(min(LARGE, shares.max()), LARGEST_SPECK)
+    found = large[labels]
+    if large.any():
+        boxes = _boxes(stats)
+        crumbs = _at_edge(boxes + np.array([left, top, left, top]), ink.shape)
+        small = np.flatnonzero(~large & (areas > 0) & ~(crumbs & (shares < LARGEST_SPECK)))
+        small = small[np.argsort(-areas[small], kind="stable")[:MOST]]
+        for piece in small[_beside(found, boxes[small], shares[small])]:
+            x, y, right, below = boxes[piece]
+            found[y:below, x:right] |= labels[y:below, x:right] == piece
     kept = np.zeros_like(ink)
-    kept[box] = stay[labels]
+    kept[box] = found
     return kept
 
 
-def _at_edge(stats: NDArray[Any], left: int, top: int, shape: tuple[int, ...]) -> Mask:
-    """Which boxes, on a page of this shape and off by so much, come near its edge."""
-    x, y = stats[:, cv2.CC_STAT_LEFT] + left, stats[:, cv2.CC_STAT_TOP] + top
-    right, below = x + stats[:, cv2.CC_STAT_WIDTH], y + stats[:, cv2.CC_STAT_HEIGHT]
-    near = (np.minimum(x, y) < EDGE) | (right > shape[1] - EDGE) | (below > shape[0] - EDGE)
-    return np.asarray(near)
+def _boxes(stats: NDArray[Any]) -> Boxes:
+    starts = stats[:, [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP]].astype(np.intp)
+    return np.concatenate([starts, starts + stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]]], 1)
 
 
-def _beside(large: Mask, stats: NDArray[Any], shares: NDArray[np.float64]) -> Mask:
+def _at_edge(boxes: Boxes, shape: tuple[int, ...]) -> Mask:
+    """Which boxes on a page of this shape (N,) come near its edge."""
+    near = boxes[:, :2].min(1) < EDGE
+    return np.asarray(near | (boxes[:, 2] > shape[1] - EDGE) | (boxes[:, 3] > shape[0] - EDGE))
+
+
+def _beside(large: Mask, boxes: Boxes, shares: NDArray[np.float64]) -> Mask:
     """Which pieces (N,), of these boxes and shares of the ink, are large enough for where they lie.
 
-    `large` (H, W) is what stays anyway.
+    `large` (H, W) is what stays anyway; whatever stays is what the next may lie beside.
     """
-    height, width = large.shape
-    scale = min(1.0, COARSE / max(height, width))
-    size = max(round(width * scale), 1), max(round(height * scale), 1)
-    near = cv2.resize(large.view(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) > 0
-    _, _, across, down = cv2.boundingRect(near.view(np.uint8))
-    diagonal = math.hypot(across, down)
-    places = _places(stats, scale, near.shape)
-    stay = np.zeros(len(shares), np.bool_)
-    for _ in range(ROUNDS):
-        away = cv2.distanceTransform((~near).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-        distances = away[places].min(0) / diagonal
-        new = ~stay & (shares >= PER_DISTANCE * distances)
-        if not new.any():
-            break
-        stay |= new
-        near[places[0][:, new], places[1][:, new]] = True
+    _, _, width, height = cv2.boundingRect(large.view(np.uint8))
+    reach = shares / PER_DISTANCE * math.hypot(width, height)
+    stay = np.array([_reaches(large, *one) for one in zip(boxes, reach, strict=True)], np.bool_)
+    new = np.flatnonzero(stay)
+    while new.size:
+        others = np.flatnonzero(~stay)
+        new = others[_gaps(boxes[others], boxes[new]) <= reach[others]]
+        stay[new] = True
     return stay
 
 
-def _places(
-    stats: NDArray[Any], scale: float, shape: tuple[int, ...]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns (5, N) of corners and middles of boxes, on the coarser grid."""
-    corners = np.array(CORNERS)[:, :, None]
-    starts = stats[:, [cv2.CC_STAT_TOP, cv2.CC_STAT_LEFT]].T
-    sides = stats[:, [cv2.CC_STAT_HEIGHT, cv2.CC_STAT_WIDTH]].T - 1
-    found = (scale * (starts + corners * sides)).astype(np.intp)
-    rows, columns = found[:, 0].clip(0, shape[0] - 1), found[:, 1].clip(0, shape[1] - 1)
-    return rows, columns
+def _reaches(ink: Mask, box: Boxes, reach: float) -> bool:
+    """Whether any ink (H, W) lies no farther from a box than that."""
+    left, top, right, below = box.tolist()
+    far = int(reach)
+    around = ink[max(top - far, 0) : below + far, max(left - far, 0) : right + far]
+    return bool(around.any())
+
+
+def _gaps(boxes: Boxes, others: Boxes) -> NDArray[np.intp]:
+    """How far (N,) each box lies from the nearest of others (M, 4), by the longer side."""
+    before = others[None, :, :2] - boxes[:, None, 2:]
+    behind = boxes[:, None, :2] - others[None, :, 2:]
+    apart = np.maximum(before, behind).max(2) + 1
+    return np.asarray(apart.min(1, initial=np.iinfo(np.intp).max))

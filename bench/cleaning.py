@@ -16,11 +16,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from model.arrays import Images
+from model.arrays import Mask
 from model.dataset import scan_dataset
 from model.errors import ModelError
 from model.files import write_atomically
-from model.lines import Mask, without_lines
+from model.lines import without_lines
 from model.preprocess import Grey, Preprocessing, decode_grey, ink_mask
 
 BEFORE, NOW = Preprocessing(version=1), Preprocessing(version=2)
@@ -89,7 +89,7 @@ def line(what: str, scans: int, found: Sequence[Cleaned]) -> str:
     return f"{what}: {scans} scans; {lined} had lines; others: {lost} specks, {won} faint strokes"
 
 
-def sheet(found: Sequence[Cleaned]) -> Images:
+def sheet(found: Sequence[Cleaned]) -> Grey:
     """Their pictures beside each other (H, W, 3)."""
     tiles = [_tile(one) for one in found]
     height, width = TILE

@@ -9,6 +9,9 @@ Canvas = NDArray[np.float32]
 Images = NDArray[np.float32]
 """Canvases, (N, 1, H, W)."""
 
+Mask = NDArray[np.bool_]
+"""What is true of each pixel of a page, (H, W) where nothing else is said."""
+
 Vector = NDArray[np.float32]
 """An embedding, (D,): a vector of unit length, and the cells of a model that has them."""
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
+from .arrays import Mask
 
 
 @dataclass(frozen=True, kw_only=True)

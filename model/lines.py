@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
+from .arrays import Mask
+
 Line = tuple[slice, Mask]
 """Columns of a page, and what of them (H, W') is a line that runs down it."""
 
@@ -44,12 +45,12 @@ MOST = 4096
 def without_lines(ink: Mask) -> Mask:
     """A mask (H, W) without the lines that run off it; strokes that cross them stay whole."""
     kept = ink.copy()
-    if _taken_off(kept):
-        _taken_off(kept)  # one line hides where another leaves the scan
+    if _take_off_all(kept):
+        _take_off_all(kept)  # one line hides where another leaves the scan
     return kept
 
 
-def _taken_off(ink: Mask) -> int:
+def _take_off_all(ink: Mask) -> int:
     """Leave a mask (H, W) without the lines that are seen, and say how many there were."""
     count = 0
     for page in (ink, ink.T):

@@ -32,7 +32,7 @@ try:
     import cv2
 
     from .lines import without_lines
-    from .specks import without_specks
+    from .specks import without_small_pieces, without_specks
 except ImportError:  # seed_grey has a fall-back, strokes says what is missing
     cv2 = None  # type: ignore[assignment]
 
@@ -74,7 +74,6 @@ tells specks from faint strokes by where they lie."""
 WORKING_WIDTH = 512  # a CEDAR signature at 300 dpi is about as wide, so pens are 3 to 8 px here
 MIN_CONTRAST = 24  # grey levels between paper and ink; scanner noise of sigma 8 splits into 13
 MIN_INK = 64  # pixels; less is a speck, not a signature
-SPECK_SHARE = 0.001  # of all ink, for strokes/1; the dot of an i is about three times as large
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,7 +311,7 @@ def ink_mask(grey: Grey, how: Preprocessing) -> NDArray[np.bool_]:
     paper_level, ink_level = cv2.mean(flat, cv2.bitwise_not(dark))[0], cv2.mean(flat, dark)[0]
     if not ink.any() or paper_level - ink_level < MIN_CONTRAST:
         raise BlankImage("No ink stands out from the paper.")
-    ink = without_specks(without_lines(ink)) if how.cleans else _drop_specks(ink)
+    ink = without_specks(without_lines(ink)) if how.cleans else without_small_pieces(ink)
     if np.count_nonzero(ink) < MIN_INK:
         raise BlankImage("There is too little ink to be a signature.")
     return ink
@@ -347,19 +346,6 @@ def _flatten_lighting(grey: Grey) -> Grey:
     paper = cv2.blur(cv2.dilate(small, np.ones((15, 15), np.uint8)), (15, 15))
     paper = cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR)
     return as_grey(cv2.divide(grey, np.maximum(paper, 32), scale=255))
-
-
-def _drop_specks(ink: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    mask = ink.astype(np.uint8)
-    left, top, width, height = cv2.boundingRect(mask)
-    box = (slice(top, top + height), slice(left, left + width))  # a third of a usual scan
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask[box], connectivity=8)
-    areas = stats[:, cv2.CC_STAT_AREA]
-    areas[0] = 0  # the paper
-    keep = areas >= max(4.0, SPECK_SHARE * areas.sum())
-    kept = np.zeros_like(ink)
-    kept[box] = keep[labels]
-    return kept
 
 
 def strokes_canvas(ink: NDArray[np.bool_], how: Preprocessing) -> Canvas:

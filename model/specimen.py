@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Canvas
-from .ink import Mask, boxed
+from .arrays import Canvas, Mask
+from .ink import boxed
 from .preprocess import (
     MAX_PIXELS,
     Grey,

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
+from .arrays import Mask
+from .lines import NEAR
 
 LARGE = 0.01
 """Share of all ink from which on a piece stays, wherever it lies; the dot of an i has 0.003."""
@@ -22,8 +23,8 @@ PER_DISTANCE = 0.02
 LARGEST_SPECK = 0.001
 """Share of all ink below which nothing stays by itself: a page of noise has no piece as large."""
 
-EDGE = 3
-"""Within so many pixels of the scan's edge, a piece as small is left of a line, not of a stroke."""
+FEWEST = 4
+"""Pixels of the smallest piece that stays, for `strokes/1`."""
 
 MOST = 1_000
 """Small pieces that are looked at, the largest ones; only noise has more."""
@@ -36,23 +37,44 @@ def without_specks(ink: Mask) -> Mask:
     """A mask (H, W) without its specks."""
     if not ink.any():  # in an empty box OpenCV looks where no memory is
         return ink.copy()
-    mask = ink.view(np.uint8)
-    left, top, width, height = cv2.boundingRect(mask)
-    box = (slice(top, top + height), slice(left, left + width))  # a third of a usual scan
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask[box], connectivity=8)
+    box, labels, stats = _pieces(ink)
     areas = stats[:, cv2.CC_STAT_AREA]
-    areas[0] = 0  # the paper
     shares = areas / max(areas.sum(), 1)
     large = shares >= max(min(LARGE, shares.max()), LARGEST_SPECK)
     found = large[labels]
     if large.any():
         boxes = _boxes(stats)
+        left, top = box[1].start, box[0].start
         crumbs = _at_edge(boxes + np.array([left, top, left, top]), ink.shape)
         small = np.flatnonzero(~large & (areas > 0) & ~(crumbs & (shares < LARGEST_SPECK)))
         small = small[np.argsort(-areas[small], kind="stable")[:MOST]]
         for piece in small[_beside(found, boxes[small], shares[small])]:
             x, y, right, below = boxes[piece]
             found[y:below, x:right] |= labels[y:below, x:right] == piece
+    return _on_page(found, box, ink)
+
+
+def without_small_pieces(ink: Mask) -> Mask:
+    """The same by size alone, as `strokes/1` has it, of a mask (H, W) that holds some ink."""
+    box, labels, stats = _pieces(ink)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    stay = areas >= max(float(FEWEST), LARGEST_SPECK * areas.sum())
+    return _on_page(stay[labels], box, ink)
+
+
+def _pieces(ink: Mask) -> tuple[tuple[slice, slice], NDArray[Any], NDArray[Any]]:
+    """The box around all ink, a third of a usual scan, which piece is where in it, and OpenCV's
+    statistics of each; the first is the paper, of no area.
+    """
+    mask = ink.view(np.uint8)
+    left, top, width, height = cv2.boundingRect(mask)
+    box = (slice(top, top + height), slice(left, left + width))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask[box], connectivity=8)
+    stats[0, cv2.CC_STAT_AREA] = 0
+    return box, labels, stats
+
+
+def _on_page(found: Mask, box: tuple[slice, slice], ink: Mask) -> Mask:
     kept = np.zeros_like(ink)
     kept[box] = found
     return kept
@@ -64,9 +86,9 @@ def _boxes(stats: NDArray[Any]) -> Boxes:
 
 
 def _at_edge(boxes: Boxes, shape: tuple[int, ...]) -> Mask:
-    """Which boxes on a page of this shape (N,) come near its edge."""
-    near = boxes[:, :2].min(1) < EDGE
-    return np.asarray(near | (boxes[:, 2] > shape[1] - EDGE) | (boxes[:, 3] > shape[0] - EDGE))
+    """Which boxes (N,) come so near the edge of a page of this shape that a line left them."""
+    near = boxes[:, :2].min(1) < NEAR
+    return np.asarray(near | (boxes[:, 2] > shape[1] - NEAR) | (boxes[:, 3] > shape[0] - NEAR))
 
 
 def _beside(large: Mask, boxes: Boxes, shares: NDArray[np.float64]) -> Mask:

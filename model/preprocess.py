@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .arrays import Canvas
+from .arrays import Canvas, Mask
 from .errors import (
     BlankImage,
     DecodingTooLarge,
@@ -294,7 +294,7 @@ def crop_region(grey: Grey, region: Region) -> Grey:
     return grey[y : y + height, x : x + width]
 
 
-def ink_mask(grey: Grey, how: Preprocessing) -> NDArray[np.bool_]:
+def ink_mask(grey: Grey, how: Preprocessing) -> Mask:
     """Find the ink on a grey page (H, W): True where the pen was.
 
     Light-on-dark scans are inverted, uneven lighting is divided out, Otsu's threshold (IEEE
@@ -348,7 +348,7 @@ def _flatten_lighting(grey: Grey) -> Grey:
     return as_grey(cv2.divide(grey, np.maximum(paper, 32), scale=255))
 
 
-def strokes_canvas(ink: NDArray[np.bool_], how: Preprocessing) -> Canvas:
+def strokes_canvas(ink: Mask, how: Preprocessing) -> Canvas:
     """Bring a mask (H, W) onto the canvas: crop to the ink, keep the aspect, centre, smooth.
 
     Size and position on the page are lost on purpose: image height alone tells forged from

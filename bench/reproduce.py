@@ -30,7 +30,7 @@ SOURCES = {
 }
 """The folders that the shipped model was trained on, and who gives the corpora out."""
 
-RECIPES = ("fine", "cells", "cells")
+RECIPES = ("fine", "cells", "cells", "cells")
 """Each run goes on from the checkpoint of the one before."""
 SHIPPED = Path("checkpoints/siamese_vision_mamba_tiny.pt")
 CANNOT = 2  # the exit code of `sigctl` for an input that cannot be used

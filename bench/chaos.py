@@ -169,7 +169,7 @@ def run(
     rng = random.Random(seed)
     url = {} if disk is None else {"DATABASE_URL": f"sqlite:///{disk}/sigctl.db"}
     with service(checkpoint, **SETTINGS, **url) as running:
-        documents = _documents(running, found)
+        documents = _documents(running, found, min(DOCUMENTS, plan.jobs // 2))
         calm = _calm(running, documents)
         endpoint = str(running.settings.s3_endpoint)
         with fault_proxy(endpoint, share=0.1, seed=seed) as proxy:
@@ -178,15 +178,15 @@ def run(
             return _storm(plan, running, asked, calm, proxy, rng, disk, logs)
 
 
-def _documents(running: Service, found: Corpus) -> list[tuple[str, str]]:
-    """Enrol the writers, and lay out crops of their questioned signatures and some bad files."""
+def _documents(running: Service, found: Corpus, crops: int) -> list[tuple[str, str]]:
+    """Enrol the writers, and lay out so many crops of their questioned signatures and bad files."""
     for signer in found.signers:
         specimens = {path.name: path.read_bytes() for path in signer.genuine[:REFERENCES]}
         running.enrol(signer_id(signer), specimens)
     put, name = running.bucket.put, signer_id(found.signers[0])
     laid = [
         (signer, put(f"crops/{number}", crop(path.read_bytes())))
-        for number, (signer, path) in enumerate(first(found.questioned, DOCUMENTS))
+        for number, (signer, path) in enumerate(first(found.questioned, crops))
     ]
     return [
         *laid,

@@ -64,13 +64,7 @@ class Whitened(nn.Module):
         moments = zip(*(_moments(tables, corpus) for corpus in corpora), strict=True)
         within, mean, square = (_weighed(each, weights) for each in moments)
         within.diagonal().add_(SHRINKAGE * within.trace() / len(within))
-        root = torch.linalg.cholesky(within)
-        # The directions of the largest variance over all signatures, after whitening.
-        total = square - torch.outer(mean, mean)
-        half = torch.linalg.solve_triangular(root, total, upper=False)
-        both = torch.linalg.solve_triangular(root, half.T, upper=False)
-        directions = torch.linalg.eigh(both).eigenvectors[:, -self.kept :]
-        found_map = torch.linalg.solve_triangular(root.T, directions, upper=True)
+        found_map = _largest(square - torch.outer(mean, mean), within, self.kept)
         self.map.copy_(found_map)
         self.offset.copy_(mean @ found_map)
 
@@ -107,3 +101,13 @@ def _weighed(parts: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
 def _products(parts: Iterable[Tensor]) -> Tensor:
     """The sum of X^T X over parts X (n, D) of a table that would be large in float64: (D, D)."""
     return sum((part.double().T @ part.double() for part in parts), start=torch.zeros(()))
+
+
+def _largest(total: Tensor, within: Tensor, count: int) -> Tensor:
+    """The directions V (D, count) of the largest V^T T V, of which V^T W V is the identity."""
+    from scipy.linalg import eigh  # takes a quarter of a second, which need not be paid to embed
+
+    # These alone: torch would find all D, in two and a half times as long.
+    subset = (len(total) - count, len(total) - 1)
+    _, found = eigh(total.cpu().numpy(), within.cpu().numpy(), subset_by_index=subset)
+    return torch.from_numpy(found).to(total.device)

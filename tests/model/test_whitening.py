@@ -66,3 +66,14 @@ def test_a_displacement_of_each_forger_s_own_is_no_session():
     found[ENOUGH:, 4:, 5] -= 3.0
     weight = weights(found.reshape(-1, SIZE), writers)
     assert weight[5] > 0.9 * weight.mean()
+
+
+def test_the_few_that_are_kept_are_those_in_which_signatures_differ_most():
+    writers = people(2 * ENOUGH, genuine=4, forged=0)
+    found = made(np.random.default_rng(4), 2 * ENOUGH, shaky=[0, 1, 2])
+    few, every = Whitened((SIZE,), 3), Whitened((SIZE,), SIZE)
+    few.fit(found, writers)
+    every.fit(found, writers)
+    differ = (every.centred(found) @ every.map).std(0)
+    assert torch.equal(differ, differ.sort().values)
+    torch.testing.assert_close(few.map.abs(), every.map[:, -3:].abs())

@@ -189,6 +189,18 @@ def test_the_debug_variable_is_not_taken_for_a_setting(
     assert sigctl("db", "upgrade").code == 0
 
 
+def test_what_a_command_loads_is_hardly_ever_searched_for_garbage(here: Path) -> None:
+    root = Path(main.__file__).parents[2]
+    code = (
+        "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count()));"
+        "import worker.cli.main; before = gc.get_stats(); import torch; after = gc.get_stats();"
+        "print(sum(b['collections'] - a['collections'] for a, b in zip(before, after)))"
+    )
+    searches, spared = map(int, python("-c", code, cwd=root).stdout.split())
+    assert searches < 50  # more than 200 by Python's own threshold
+    assert spared > 100_000
+
+
 def test_an_interruption_has_its_own_code(sigctl: Sigctl, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(**_: object) -> None:
         raise KeyboardInterrupt

@@ -292,12 +292,12 @@ def _outcomes(measured: Sequence[Measured]) -> list[Outcome]:
 
 
 def _files(found: Examination) -> list[str]:
-    if not found.remarks:
-        return [page.paragraph("Every file was usable, and no two show the same picture.")]
+    sound = "Every file was usable, and no two show the same picture."
     unreadable = [f"{path}: {reason}" for path, reason in found.unreadable.items()]
     copies = [f"{', '.join(map(str, each.files))} ({each.kind})" for each in found.duplicates]
     lists = {"Files that were left out": unreadable, "Pixel duplicates": copies}
     return [
+        *([] if unreadable or copies else [page.paragraph(sound)]),
         *map(page.paragraph, found.remarks),
         *(page.listing(f"{title}: {len(all_)}", all_) for title, all_ in lists.items() if all_),
     ]

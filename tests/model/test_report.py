@@ -272,7 +272,9 @@ def test_unusable_and_repeated_files_are_listed(tmp_path):
     words = report(tmp_path, found).words
     assert "Files that were left out: 1 bad.png: The bytes are not an image." in words
     assert "Pixel duplicates: 1 a.png, b.png (genuine)" in words
-    assert "Every file was usable" in report(tmp_path, examination()).words
+    assert "Every file was usable" not in words
+    for remarks in ((), ("The model knows nobody.",)):
+        assert "Every file was usable" in report(tmp_path, examination(remarks=remarks)).words
 
 
 def test_names_cannot_become_markup(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -116,7 +117,7 @@ class _Choice:
         corpus = signers[0].corpus
         parts = self._parts(signers, folder)
         left_out = 0 if self.all_writers else len(signers) - len(parts[""])
-        return [
+        examined = [
             examine(
                 self.embedder,
                 members,
@@ -129,6 +130,8 @@ class _Choice:
             )
             for known, members in parts.items()
         ]
+        doubt = self._doubt(corpus)
+        return [replace(one, remarks=(*doubt, *one.remarks)) for one in examined]
 
     def _parts(self, signers: Sequence[Signer], folder: Path) -> dict[str, tuple[Signer, ...]]:
         """The writers to measure, by what the model knows of them; "" for nothing."""
@@ -144,6 +147,17 @@ class _Choice:
             )
         tuned = tuple(one for one in signers if self._name(one) in self.tuned)
         return {"": unseen} | ({DEVELOPMENT: tuned} if len(tuned) > 1 else {})
+
+    def _doubt(self, corpus: str) -> tuple[str, ...]:
+        """What to say of a folder in which the model knows nobody by name."""
+        names = sorted({name.split("/")[0] for name in self.trained | self.tuned})
+        if self.all_writers or self.known_as or not names or corpus in names:
+            return ()
+        return (
+            f"The model knows nobody of {corpus} by name, so nobody is left out. If these are "
+            f"other scans of writers of {', '.join(names)}, --known-as CORPUS leaves out those it "
+            "knows.",
+        )
 
     def _name(self, signer: Signer) -> str:
         return f"{self.known_as or signer.corpus}/{signer.name.rsplit('/', 1)[1]}"

@@ -118,10 +118,15 @@ def test_all_writers_are_measured_together_and_called_known(
 def test_the_same_writers_in_another_folder_are_left_out_under_their_known_name(
     sigctl: Sigctl, scanned_apart: Path, strokes: Path
 ) -> None:
-    arguments = ("evaluate", "--data", scanned_apart, "--checkpoint", strokes, "--json")
-    assert sigctl(*arguments).json["examinations"][0]["writers"] == 8
-    known = sigctl(*arguments, "--known-as", "signatures").json
-    assert known["examinations"][0]["writers"] == 4
+    arguments = ("evaluate", "--data", scanned_apart, "--checkpoint", strokes)
+    done = sigctl(*arguments)
+    assert "scanned_apart: 8 writers; leak-controlled" in done.text
+    assert "The model knows nobody of scanned_apart by name, so nobody is left out." in done.text
+    assert "writers of signatures, --known-as CORPUS leaves out those it knows." in done.text
+    known = sigctl(*arguments, "--known-as", "signatures")
+    assert "scanned_apart: 4 writers; 4 left out, the model knows them;" in known.text
+    for quiet in (known, sigctl(*arguments, "--all")):
+        assert "by name" not in quiet.text
 
 
 def test_a_made_leak_is_refused_on_the_grey_and_passes_as_strokes(

@@ -42,8 +42,8 @@ class Examination:
     `known` says what the model knows of these writers: "", DEVELOPMENT or ALL. `left_out`
     counts the writers who were left out because the model knows them. `inputs` is (AUC, EER) of
     the single-image probe on the preprocessed pixels, without the model; `displacement` the AUC
-    of `leakage.common_displacement`. `remarks` are sentences about the writers and
-    files: unreadable ones, `duplicates`, writers with too few signatures.
+    of `leakage.common_displacement`. `remarks` are sentences about the writers and the files:
+    unreadable ones, `duplicates`, too few signatures, writers who may be known all the same.
     """
 
     corpus: str
@@ -117,6 +117,7 @@ class Examination:
                 {"kind": found.kind, "files": [str(path) for path in found.files]}
                 for found in self.duplicates
             ],
+            "remarks": list(self.remarks),
         }
 
 

@@ -127,6 +127,8 @@ def test_the_same_writers_in_another_folder_are_left_out_under_their_known_name(
     assert "scanned_apart: 4 writers; 4 left out, the model knows them;" in known.text
     for quiet in (known, sigctl(*arguments, "--all")):
         assert "by name" not in quiet.text
+    (remark,) = sigctl(*arguments, "--json").json["examinations"][0]["remarks"]
+    assert "--known-as" in remark
 
 
 def test_a_made_leak_is_refused_on_the_grey_and_passes_as_strokes(

@@ -1,6 +1,5 @@
 """The checkpoint in the tree is what the model card says it is."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,11 +86,7 @@ def check_agreement(found):
 @needs_cedar
 def test_writers_it_never_saw_are_told_apart(checkpoint, tmp_path):
     unseen = set(checkpoint.provenance["test_writers"])
-    signers = [
-        replace(signer, genuine=signer.genuine[:10], forged=signer.forged[:12])
-        for signer in scan_dataset(CEDAR)
-        if signer.name in unseen
-    ]
+    signers = [signer for signer in scan_dataset(CEDAR) if signer.name in unseen]
     images = CachedImages(signers, checkpoint.preprocessing, tmp_path)
     vectors = evaluate.embed_rows(build_model(checkpoint), images, torch.device("cpu"))
     found = evaluate.with_references(
@@ -102,6 +97,6 @@ def test_writers_it_never_saw_are_told_apart(checkpoint, tmp_path):
         rng=np.random.default_rng(123),
         draws=1,
     )
-    assert len(found.skilled) == 9 * 12
+    assert len(found.skilled) == 9 * 24
     assert found.eer("skilled") <= 0.15
     assert found.eer("random") <= 0.05

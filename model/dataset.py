@@ -22,6 +22,11 @@ USUAL_PLACES = ("", "cedar_dataset", "cedar", "signatures", "data/cedar", "data"
 _NUMBERS = re.compile(r"(\d+)\D+(\d+)\D*$")
 
 
+def corpus_of(name: str) -> str:
+    """The corpus in the name of a writer, `corpus/number`."""
+    return name.rsplit("/", 1)[0]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Signer:
     """One writer's files; `name` is unique over pooled corpora (`corpus/number`)."""
@@ -33,7 +38,7 @@ class Signer:
     @property
     def corpus(self) -> str:
         """The folder that the writer comes from."""
-        return self.name.rsplit("/", 1)[0]
+        return corpus_of(self.name)
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -18,6 +18,7 @@ from typing import Any
 from . import page, plots
 from .chapters import chapter, number, pieces
 from .checkpoint import Checkpoint
+from .dataset import corpus_of
 from .examination import LEAKY, Examination, deciding, refused
 from .files import write_atomically
 from .rates import percent
@@ -163,7 +164,7 @@ def _told(value: object) -> str:
         return ", ".join(f"{_title(str(key))} {_told(part)}" for key, part in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         if len(value) > _NAMED and all(isinstance(name, str) and "/" in name for name in value):
-            counts = Counter(name.rsplit("/", 1)[0] for name in value)
+            counts = Counter(map(corpus_of, value))
             return ", ".join(f"{count} of {corpus}" for corpus, count in counts.items())
         return ", ".join(map(_told, value))
     return str(value)

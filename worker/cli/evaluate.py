@@ -150,7 +150,9 @@ class _Choice:
 
     def _doubt(self, corpus: str) -> tuple[str, ...]:
         """What to say of a folder in which the model knows nobody by name."""
-        names = sorted({name.split("/")[0] for name in self.trained | self.tuned})
+        from model.dataset import corpus_of
+
+        names = sorted({corpus_of(name) for name in self.trained | self.tuned})
         if self.all_writers or self.known_as or not names or corpus in names:
             return ()
         return (
